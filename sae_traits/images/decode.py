@@ -23,15 +23,18 @@ from sae_traits.errors import ImageError
 from sae_traits.images.near_identical import perceptual_hash
 
 IMAGE_SUFFIXES = frozenset(
-    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif", ".jp2"}
+    {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif", ".jp2", ".j2k"}
     | {".heic", ".heif", ".hif"}
     | {".pbm", ".pgm", ".ppm", ".pnm"}
 )
 """Files in a folder with these endings are images; their content decides how they are read."""
 UNREAD_SUFFIXES = frozenset(
     {".dng", ".cr2", ".cr3", ".nef", ".arw", ".orf", ".raf", ".rw2", ".psd", ".svg", ".eps", ".pdf"}
+    | {".crw", ".nrw", ".pef", ".srw", ".rwl", ".mrw", ".erf", ".kdc", ".3fr", ".iiq", ".x3f", ".jxl", ".xcf", ".tga"}
+    | {".czi", ".lif", ".nd2", ".vsi", ".svs", ".ndpi", ".zvi"}
 )
-"""Files in a folder with these endings are pictures that are not read; they are reported instead of overlooked."""
+"""Files in a folder with these endings are pictures that are not read, of cameras, programs and microscopes; they are
+reported instead of overlooked."""
 VIDEO_SUFFIXES = frozenset(
     {".mp4", ".m4v", ".mov", ".qt", ".avi", ".mkv", ".webm", ".mpg", ".mpeg", ".wmv", ".flv", ".3gp", ".mts", ".m2ts"}
 )
@@ -41,6 +44,10 @@ _FORMATS = ("JPEG", "PNG", "TIFF", "WEBP", "BMP", "GIF", "PPM", "HEIF", "AVIF", 
 """What Pillow may take a file for; its other readers are not for photographs, and the one for EPS runs a program."""
 _HEIC = re.compile(rb".{4}ftyp.{0,64}?he(ic|ix|im|is|vc|vx|vm|vs)", re.DOTALL)
 """How a HEIC file begins: one of its brands is among those that it says to be compatible with."""
+_BEGINNING = re.compile(
+    rb"\xff\xd8\xff|\x89PNG\r\n|GIF8[79]a|II\*\0|MM\0\*|RIFF.{4}WEBP|.{4}ftyp(avif|hei[cfmsx]|mif1)", re.DOTALL
+)
+"""How files of the usual kinds begin."""
 _WHITE = (255, 255, 255, 255)
 _BLACK = (0, 0, 0, 255)
 _MAX_ASPECT_RATIO = 100
@@ -132,6 +139,15 @@ def read_image(path: str | Path) -> bytes:
         return Path(path).read_bytes()
     except OSError as error:
         raise ImageError(f"cannot be read: {error.strerror}") from error
+
+
+def begins_as_image(path: str | Path) -> bool:
+    """Whether a file is an image by its first bytes, whatever it is called; one that cannot be read is none."""
+    try:
+        with Path(path).open("rb") as file:
+            return _BEGINNING.match(file.read(16)) is not None
+    except OSError:
+        return False
 
 
 def decode_image(data: bytes) -> Image.Image:

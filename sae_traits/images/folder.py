@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
-from sae_traits.images.decode import IMAGE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES
+from sae_traits.images.decode import IMAGE_SUFFIXES, UNREAD_SUFFIXES, VIDEO_SUFFIXES, begins_as_image
 from sae_traits.images.listing import Format, Listing, Row, inside_check
 from sae_traits.images.names import species_of
 from sae_traits.images.other_forms import shards_or_parquet
@@ -16,6 +16,7 @@ from sae_traits.images.splits import is_split_label, parse_split
 from sae_traits.schema import Problem
 from sae_traits.vocabulary import Split
 
+_PACKED_SUFFIXES = frozenset({".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"})
 _LAYOUT = "Genus_species/…jpg"
 
 
@@ -122,3 +123,7 @@ def _walk(root: Path, folder: str) -> Iterator[tuple[str, str | None]]:
             yield path, f"{suffix} files are not read; convert it to JPEG or PNG"
         elif suffix in VIDEO_SUFFIXES:
             yield path, "videos are not read; save the frames that show the animal as JPEG or PNG"
+        elif folder and suffix in _PACKED_SUFFIXES:
+            yield path, "packed files are not read; unpack it"
+        elif entry.is_file() and begins_as_image(root / path):
+            yield path, "it is a picture, but its name does not end as one; rename it, or convert it to JPEG or PNG"

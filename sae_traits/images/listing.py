@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from typing import Any
+from urllib.parse import unquote
 
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
@@ -73,11 +74,13 @@ class Format:
 def inside_check(root: Path) -> Callable[[str], None]:
     """Make a check that files are regular files and lie inside a folder, wherever symbolic links lead.
 
-    The check takes a path relative to `root` and raises a CollectionError whose message is the reason. It remembers the
-    folders that it has followed, so that a table of many files is checked quickly.
+    The check takes a path relative to `root` and raises a CollectionError whose message is the reason, and of a missing
+    file the one that differs in capital letters, in its ending or by %20 for a blank. It remembers the folders that
+    it has followed and looked into, so that a table of many files is checked quickly.
     """
     real_root = os.path.realpath(root)
     real_folder = cache(os.path.realpath)
+    likeness_to_name = cache(lambda folder: {_likeness(name): name for name in os.listdir(folder)})
 
     def check(file: str) -> None:
         folder, name = os.path.split(os.path.join(real_root, file))
@@ -89,11 +92,18 @@ def inside_check(root: Path) -> Callable[[str], None]:
         try:
             mode = os.stat(real).st_mode
         except OSError as error:
-            raise CollectionError(f"it cannot be found: {error.strerror}") from error
+            inside = os.path.isdir(real_folder(folder))
+            near = likeness_to_name(real_folder(folder)).get(_likeness(name)) if inside else None
+            hint = f"; there is {os.path.join(os.path.dirname(file), near)}" if near else ""
+            raise CollectionError(f"it cannot be found: {error.strerror}{hint}") from error
         if not stat.S_ISREG(mode):
             raise CollectionError("it is not a regular file")
 
     return check
+
+
+def _likeness(name: str) -> str:
+    return os.path.splitext(unquote(name))[0].lower()
 
 
 def one_row_per_file(rows: Iterable[Row], problems: list[Problem], *, codes: bool) -> list[Row]:

@@ -19,6 +19,8 @@ from sae_traits.vocabulary import RANKS
 
 SPREADSHEET_SUFFIXES = (".xls", ".ods")
 """Of tables that are not read: their programs save them as CSV."""
+_OTHER_SUFFIXES = (".txt", ".tab", ".json", ".ndjson", ".xlsm", ".numbers", ".gz", ".zip")
+"""Of files that may hold a table, if they are called metadata."""
 _OF_TABLES = (*TABLE_SUFFIXES, *SPREADSHEET_SUFFIXES)
 TABLE_COLUMNS = {
     "file": FILE_NAMES,
@@ -99,25 +101,32 @@ def table_of(config: CollectionConfig) -> Path | None:
             warn(f"{table} is not read: a table beside folders is called metadata.csv; or give it as the source")
         elif not can_read(table):
             warn(f"{table} is not read; save it as metadata.csv (CSV UTF-8) beside it")
-    for table in (table for folder in _split_folders(path) for table in _tables_in(folder)):
-        if table.stem.lower() == "metadata":
-            warn(
-                f"{table} is not read: the table of a collection lies in {path} itself, with files such as "
-                f"{table.parent.name}/a.jpg and a column split; or give {table.parent} as the source"
-            )
+    for file in sorted(path.glob("[Mm]etadata.*")):
+        if file.suffix.lower() in _OTHER_SUFFIXES:
+            warn(f"{file} is not read; save it as metadata.csv (CSV UTF-8) beside it")
+    if inner := _tables_of_folders(path):
+        more = f" (nor are {len(inner) - 1} more)" if len(inner) > 1 else ""
+        name = inner[0].parent.name
+        columns = " and a column split" if is_split_label(name) else ""
+        warn(
+            f"{inner[0]} is not read{more}: the table of a collection lies in {path} itself, with files such as "
+            f"{name}/a.jpg{columns}; or give {inner[0].parent} as the source"
+        )
     return None
 
 
-def _split_folders(folder: Path) -> list[Path]:
-    """The folders in a folder that are called as a split is."""
-    inner = folder.iterdir() if folder.is_dir() else ()
-    return sorted(one for one in inner if is_split_label(one.name) and one.is_dir())
+def _tables_of_folders(folder: Path) -> list[Path]:
+    """The tables called metadata that lie in the folders of a folder."""
+    folders = sorted(one for one in folder.iterdir() if one.is_dir()) if folder.is_dir() else []
+    tables = (one / f"metadata{suffix}" for one in folders for suffix in TABLE_SUFFIXES)
+    return [table for table in tables if table.is_file()]
 
 
 def _tables_in(folder: Path) -> list[Path]:
     """List the tables that lie in a folder itself, those that can be read first."""
     files = folder.iterdir() if folder.is_dir() else ()
-    tables = [file for file in files if file.suffix.lower() in _OF_TABLES and file.is_file() and file.name[0] != "."]
+    shown = (file for file in files if file.name[0] not in ".~")  # ~$moths.xlsx is a mark that moths.xlsx is open
+    tables = [file for file in shown if file.suffix.lower() in _OF_TABLES and file.is_file()]
     return sorted(tables, key=lambda file: (_OF_TABLES.index(file.suffix.lower()), file.name))
 
 
@@ -192,6 +201,8 @@ def _row(cells: Cells, check_inside: Callable[[str], None]) -> tuple[Row, list[s
 
 def _file(written: str, check_inside: Callable[[str], None]) -> str:
     """Resolve the path of a file that is there, with forward slashes and no `.`; an é may be one letter or two."""
+    if "://" in written:
+        raise CollectionError("it is an address, not a file beside the table; fetch the images, and name their files")
     windows = PureWindowsPath(written)
     if windows.drive or windows.root:
         raise CollectionError("the path is absolute; it must be relative to the folder of the table")

@@ -175,13 +175,19 @@ def _lines(path: Path, layout: _Layout) -> Iterator[list[str]]:
         with path.open(encoding=layout.encoding, newline="") as stream:
             for _ in range(layout.n_above):
                 stream.readline()
-            yield from csv.reader(stream, delimiter=layout.delimiter, strict=True)
+            reader = csv.reader(stream, delimiter=layout.delimiter, strict=True)
+            try:
+                yield from reader
+            except csv.Error as error:
+                line = layout.n_above + reader.line_num
+                raise CollectionError(
+                    f"{path} is not a well-formed table: line {line}: {error}; close every double quote, and write one "
+                    "within a cell twice"
+                ) from error
     except OSError as error:
         raise CollectionError(f"cannot read {path}: {error.strerror}") from error
     except UnicodeError as error:
         raise CollectionError(f"{path} is not text in {layout.encoding}; save it as CSV UTF-8") from error
-    except csv.Error as error:
-        raise CollectionError(f"{path} is not a well-formed table: {error}") from error
 
 
 def _open_parquet(path: Path) -> OpenedTable:

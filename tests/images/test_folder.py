@@ -91,6 +91,21 @@ def test_a_folder_of_videos_alone_is_not_told_that_images_lie_in_it(tmp_path):
     assert "videos are not read" in reasons(tmp_path / "Danaus_plexippus")["film.mov"]
 
 
+def test_pictures_whose_names_do_not_end_as_one_and_packed_files_are_reported(images):
+    root = images(["Danaus_plexippus/a.jpg"])
+    folder = root / "Danaus_plexippus"
+    for name in ("b", "b.jpg?size=large", "b.jpg.part", "b.jpg_large"):
+        (folder / name).write_bytes((folder / "a.jpg").read_bytes())
+    for name in ("Thumbs.db", "a.xml", "empty"):
+        (folder / name).write_bytes(b"" if name == "empty" else b"some text")
+    for name in (folder / "more.ZIP", root / "all.zip"):
+        name.write_bytes(b"PK")
+    found = reasons(root)
+    assert found.pop("Danaus_plexippus/more.ZIP") == "packed files are not read; unpack it"
+    assert set(found) == {f"Danaus_plexippus/{name}" for name in ("b", "b.jpg?size=large", "b.jpg.part", "b.jpg_large")}
+    assert all(reason.startswith("it is a picture, but its name does not end as one") for reason in found.values())
+
+
 def test_pictures_in_formats_that_are_not_read_are_reported(images):
     root = images(["Danaus_plexippus/a.jpg"])
     for name in ("b.PSD", "c.nef"):

@@ -112,6 +112,12 @@ def test_the_address_of_the_file_comes_before_that_of_a_page(listed):
     ("written", "reason"),
     [
         ("none.jpg", "cannot be found: No such file"),
+        ("A.JPG", "No such file or directory; there is a.jpg"),
+        ("deep/b.jpeg", "No such file or directory; there is deep/b.jpg"),
+        ("deep/b", "No such file or directory; there is deep/b.jpg"),
+        ("%61.jpg", "No such file or directory; there is a.jpg"),
+        ("https://example.org/a.jpg", "it is an address, not a file beside the table"),
+        ("file:///photos/a.jpg", "it is an address, not a file beside the table"),
         ("deep", "not a regular file"),
         ("/etc/passwd", "absolute"),
         ("C:\\images\\a.jpg", "absolute"),
@@ -234,18 +240,29 @@ def test_a_folders_spreadsheet_is_not_passed_over_in_silence(tmp_path, caplog):
 
 def test_no_table_in_a_folder_is_passed_over_in_silence(tmp_path, caplog):
     config = CollectionConfig(source=str(tmp_path))
-    for name in ("labels.csv", "labels.jsonl", ".hidden.csv", "notes.txt"):
+    for name in ("labels.csv", "labels.jsonl", ".hidden.csv", "~$open.xlsx", "notes.txt", "metadata.txt"):
         (tmp_path / name).write_text("file,species\n")
     (tmp_path / "train").mkdir()
     (tmp_path / "train" / "metadata.jsonl").write_text("{}\n")
     assert table_of(config) is None
     assert "labels.csv is not read: a table beside folders is called metadata.csv" in caplog.text
     assert "labels.jsonl is not read: a table beside folders is called metadata.csv" in caplog.text
-    assert "hidden" not in caplog.text
+    assert "metadata.txt is not read; save it as metadata.csv" in caplog.text
+    assert not any(word in caplog.text for word in ("hidden", "open", "notes"))
     inner = f"train/metadata.jsonl is not read: the table of a collection lies in {tmp_path} itself, with files such as"
     assert f"{inner} train/a.jpg and a column split; or give {tmp_path}/train as the source" in caplog.text
     (tmp_path / "Metadata.CSV").write_text("file,species\n")
     assert table_of(config) == tmp_path / "Metadata.CSV"
+
+
+def test_tables_in_the_folders_of_species_are_not_passed_over_in_silence(tmp_path, caplog):
+    for name in ("Danaus_plexippus", "Vanessa_cardui"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / "metadata.csv").write_text("file,species\n")
+    assert table_of(CollectionConfig(source=str(tmp_path))) is None
+    first = tmp_path / "Danaus_plexippus"
+    assert f"{first / 'metadata.csv'} is not read (nor are 1 more): the table of a collection lies in" in caplog.text
+    assert f"with files such as Danaus_plexippus/a.jpg; or give {first} as the source" in caplog.text
 
 
 @pytest.mark.parametrize(
@@ -415,7 +432,8 @@ def test_a_row_with_too_many_cells_stops_the_reading(tmp_path):
     ("content", "reason"),
     [
         (b"file,species\n\x81,b\n", "is not text in cp1252"),
-        (b'file,species\n"a,b\n', "is not a well-formed table"),
+        (b'file,species\n"a,b\n', "is not a well-formed table: line 2: .*; close every double quote"),
+        (b'A title\nfile,species\na,"b" c\n', "is not a well-formed table: line 3: .*; close every double quote"),
         (b"file,file,species\na,b,c\n", "has more than one column file"),
     ],
 )
