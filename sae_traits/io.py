@@ -21,6 +21,9 @@ from sae_traits.errors import StoreError
 
 _SECONDS = re.compile(r"\d+(\.\d+)?")
 _SEAL = "sha256"
+LFS_POINTER = b"version https://git-lfs"
+"""How the small file begins that Git LFS leaves in the place of a large one."""
+IS_LFS_POINTER = "it is what Git LFS leaves in the place of a file; get the file itself with `git lfs pull`"
 _UNFINISHED = re.compile(r".+\.\d+\.partial|\..+\.sae-traits-partial")
 
 
@@ -150,6 +153,15 @@ def hash_of_file(*paths: Path) -> str:
         except OSError as error:
             raise StoreError(f"cannot read {path}: {error.strerror}") from error
     return digest.hexdigest()
+
+
+def is_lfs_pointer(path: Path) -> bool:
+    """Whether a file is what Git LFS leaves in the place of a large one; one that cannot be read is not."""
+    try:
+        with path.open("rb") as file:
+            return file.read(len(LFS_POINTER)) == LFS_POINTER
+    except OSError:
+        return False
 
 
 def retry_after(headers: Mapping[str, str]) -> float | None:

@@ -21,6 +21,7 @@ from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 from sae_traits.errors import ImageError
 from sae_traits.images.near_identical import perceptual_hash
+from sae_traits.io import IS_LFS_POINTER, LFS_POINTER
 
 IMAGE_SUFFIXES = frozenset(
     {".jpg", ".jpeg", ".jpe", ".jfif", ".png", ".tif", ".tiff", ".webp", ".bmp", ".gif", ".avif", ".jp2", ".j2k"}
@@ -167,6 +168,8 @@ def _load(data: bytes) -> tuple[Image.Image, int | None, int | None]:
     """
     if not data:
         raise ImageError("the file is empty")
+    if data.startswith(LFS_POINTER):
+        raise ImageError(IS_LFS_POINTER)
     if _HEIC.match(data) and "HEIF" not in _formats():
         raise ImageError("HEIC images need `pip install 'sae-traits[heic]'`; or convert it to JPEG")
     with warnings.catch_warnings():

@@ -16,6 +16,7 @@ from typing import Any
 
 from sae_traits.errors import CollectionError, ConfigError, one_line
 from sae_traits.images.columns import FILE_NAMES, find_columns, plain
+from sae_traits.io import IS_LFS_POINTER, is_lfs_pointer
 from sae_traits.logging import warn
 
 EXCEL_SUFFIX = ".xlsx"
@@ -51,6 +52,8 @@ def open_table(path: Path, *, header_has: Sequence[str] = FILE_NAMES) -> OpenedT
     Raises:
         CollectionError: it cannot be read, or has columns of the same name.
     """
+    if is_lfs_pointer(path):
+        raise CollectionError(f"{path} cannot be read: {IS_LFS_POINTER}")
     if path.suffix.lower() == ".parquet":
         names, rows_of = _open_parquet(path)
     elif path.suffix.lower() == EXCEL_SUFFIX:

@@ -336,6 +336,12 @@ def test_a_text_file_named_as_an_image_is_refused(tmp_path):
         open_image(tmp_path / "page.jpg")
 
 
+def test_what_git_lfs_left_in_the_place_of_an_image_says_how_to_get_it(tmp_path):
+    (tmp_path / "a.jpg").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n")
+    with pytest.raises(ImageError, match="git lfs pull"):
+        open_image(tmp_path / "a.jpg")
+
+
 def test_postscript_is_not_run(tmp_path):
     (tmp_path / "program.jpg").write_text("%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n%%EndComments\nshowpage\n")
     with pytest.raises(ImageError, match="not an image"):

@@ -435,6 +435,7 @@ def test_a_row_with_too_many_cells_stops_the_reading(tmp_path):
         (b'file,species\n"a,b\n', "is not a well-formed table: line 2: .*; close every double quote"),
         (b'A title\nfile,species\na,"b" c\n', "is not a well-formed table: line 3: .*; close every double quote"),
         (b"file,file,species\na,b,c\n", "has more than one column file"),
+        (b"version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n", "git lfs pull"),
     ],
 )
 def test_a_csv_that_cannot_be_read_is_refused(tmp_path, content, reason):

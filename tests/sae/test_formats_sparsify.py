@@ -116,3 +116,9 @@ def test_truncated_weights_are_named(checkpoint):
     weights.write_bytes(weights.read_bytes()[:500])
     with pytest.raises(CheckpointError, match=r"sae\.safetensors: the weights cannot be read"):
         SAE.from_pretrained(checkpoint)
+
+
+def test_weights_that_git_lfs_did_not_fetch_are_named(checkpoint):
+    (checkpoint / "sae.safetensors").write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n")
+    with pytest.raises(CheckpointError, match=r"sae\.safetensors: the weights cannot be read: .*`git lfs pull`"):
+        SAE.from_pretrained(checkpoint)

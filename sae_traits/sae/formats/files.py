@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from sae_traits.errors import CheckpointError
+from sae_traits.io import IS_LFS_POINTER, is_lfs_pointer
 from sae_traits.sae.model import SAE, SAEConfig
 
 Shape = tuple[int, ...]
@@ -105,20 +106,27 @@ def read_safetensors(file: Path) -> Weights:
     from safetensors import SafetensorError
     from safetensors.torch import load_file
 
+    _refuse_pointer(file)
     try:
         return Weights(file, load_file(file))
     except (SafetensorError, OSError) as error:
         raise CheckpointError(f"{file}: the weights cannot be read: {error}") from error
 
 
+def _refuse_pointer(file: Path) -> None:
+    if is_lfs_pointer(file):
+        raise CheckpointError(f"{file}: the weights cannot be read: {IS_LFS_POINTER}")
+
+
 def read_pickle(file: Path, content: BinaryIO | Path) -> Weights:
     """The tensors of a torch pickle, read without executing code, or a CheckpointError; `file` is for messages."""
+    _refuse_pointer(file)
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", UserWarning)  # of odd pickles; whether it can be read is told below
             tensors = torch.load(content, map_location="cpu", weights_only=True)
     except Exception as error:  # a damaged pickle fails in a dozen ways, from struct.error to AssertionError
-        reason = str(error).strip().split("\n")[0] or type(error).__name__
+        reason = str(error).strip().split("\n")[0].split(". ")[0] or type(error).__name__  # without torch's advice
         raise CheckpointError(f"{file}: the weights cannot be read without executing code: {reason}") from error
     if not isinstance(tensors, dict) or not all(isinstance(tensor, Tensor) for tensor in tensors.values()):
         raise CheckpointError(f"{file} holds no state dict of named tensors")
