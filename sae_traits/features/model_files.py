@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sae_traits.errors import BackboneError, one_line
-from sae_traits.io import hash_of_file
+from sae_traits.io import IS_LFS_POINTER, hash_of_file, is_lfs_pointer
 
 if TYPE_CHECKING:
     import torch
@@ -186,6 +186,8 @@ def _hash_of_weights(folder: Path) -> str:
     files = sorted(folder.glob("*.safetensors")) or sorted(folder.glob("*.bin"))
     if not files:
         raise BackboneError(f"{folder} has a config.json but no weights (*.safetensors); copy the whole model there")
+    if pointers := [file for file in files if is_lfs_pointer(file)]:
+        raise BackboneError(f"{pointers[0]} holds no weights: {IS_LFS_POINTER}")
     return hash_of_file(*files)[:16]
 
 

@@ -102,15 +102,15 @@ class VisionBackbone:
         """Pixels `[n_images, 3, height, width]` -> features `[n_images, rows * columns, d_model]`, float32.
 
         Raises:
-            BackboneError: in float16, a feature became too large for it.
+            BackboneError: a feature is not finite, in float16 because it became too large for it.
         """
         at_once = _IMAGES_AT_ONCE_ON_A_CPU if self._device.type == "cpu" else len(batch)
         features = torch.cat([self._encode(some) for some in batch.split(at_once)])
-        if self.info.compute_dtype == "float16" and not bool(features.isfinite().all()):
-            raise BackboneError(
-                f"{self.info.backbone} gives numbers that float16 cannot hold; choose --compute-dtype bfloat16 or "
-                "float32"
-            )
+        if not bool(features.isfinite().all()):
+            reason = "that are not finite; its weights are damaged, get them again"
+            if self.info.compute_dtype == "float16":
+                reason = "that float16 cannot hold; choose --compute-dtype bfloat16 or float32"
+            raise BackboneError(f"{self.info.backbone} gives numbers {reason}")
         return features
 
     def _encode(self, batch: Tensor) -> Tensor:
@@ -351,9 +351,15 @@ def _check_places(model: nn.Module, tap: _Tap, info: BackboneInfo) -> None:
         pixels[image, :, row * side : (row + 1) * side, column * side : (column + 1) * side] = noise
     taps = _Taps(model, [tap])
     try:
-        plain, *others = patch_vectors(taps.hidden(pixels)[0], n_patches).float()
+        hidden = taps.hidden(pixels)[0]
     finally:
         taps.remove()
+    if len(hidden) != len(pixels):
+        raise BackboneError(
+            f"{info.backbone} puts the patches of all images into one row, so that they cannot be told apart; choose "
+            "another backbone"
+        )
+    plain, *others = patch_vectors(hidden, n_patches).float()
     for patch, features in zip(marked, others, strict=True):
         change = (features - plain).norm(dim=1)
         # Numbers too large for the dtype say nothing; `encode` refuses them.

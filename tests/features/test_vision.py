@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import os
 import pickle
 import re
@@ -244,6 +245,16 @@ def test_features_too_large_for_float16_are_not_passed_on(folders, tmp_path):
         loaded(folder, 2, compute_dtype="float16").encode(pixels)
 
 
+def test_features_of_damaged_weights_are_not_passed_on(folders, tmp_path):
+    folder = shutil.copytree(folders["vit"], tmp_path / "m")
+    tensors = load_file(folder / "model.safetensors")
+    save_file(
+        {name: tensor * math.nan for name, tensor in tensors.items()}, folder / "model.safetensors", {"format": "pt"}
+    )
+    with pytest.raises(BackboneError, match="not finite; its weights are damaged"):
+        loaded(folder, 2).encode(torch.ones(1, 3, SIDE, SIDE))
+
+
 def test_other_weights_are_not_taken_for_those_that_made_the_features(folders, tmp_path):
     info = loaded(folders["vit"], 2).info
     save_model("vit", tmp_path, seed=1)
@@ -340,6 +351,9 @@ def test_truncated_weights_are_refused(folders, tmp_path):
     with pytest.raises(BackboneError, match="cannot load the weights") as caught:
         loaded(folder, 2)
     assert "\n" not in str(caught.value)
+    weights.write_text("version https://git-lfs.github.com/spec/v1\noid sha256:0\nsize 12\n")
+    with pytest.raises(BackboneError, match=r"model\.safetensors holds no weights: .*`git lfs pull`"):
+        loaded(folder, 2)
 
 
 SHUFFLED = {
@@ -358,6 +372,7 @@ SHUFFLED = {
         ),
         "does not keep its patches in the order",
     ),
+    "pixtral": (hf.PixtralVisionModel, hf.PixtralVisionConfig(**SMALL), "puts the patches of all images into one row"),
     "naflex": (
         hf.Siglip2VisionModel,
         hf.Siglip2VisionConfig(
