@@ -1,6 +1,7 @@
 """Everything that a training in progress depends on: weights, optimiser, and when each latent last fired."""
 
 import pickle
+import re
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
@@ -193,7 +194,10 @@ def load_checkpoint(
     except (RuntimeError, pickle.UnpicklingError, EOFError, OSError) as error:
         raise StoreError(f"the checkpoint {path} cannot be read; delete it to train from the start") from error
     if saved["key"] != key:
-        say(f"{path.name}: of other settings or data, training starts anew")
+        say(
+            f"{path.name}: of other settings or data ({_what_differs(saved['key'], key)}), training starts anew and "
+            f"writes over its {saved['step']:,} steps; to go on with those, stop now and give the earlier options"
+        )
         return 0, [[] for _ in states]
     if of_same_processes and saved["n_processes"] != (n := states[0].accelerator.num_processes):
         raise StoreError(
@@ -204,3 +208,10 @@ def load_checkpoint(
         state.restore(values)
     say(f"training resumes at step {saved['step']}")
     return saved["step"], saved["curves"]
+
+
+def _what_differs(one: str, other: str) -> str:
+    """The names of settings that have other values in one key of a checkpoint than in another, or `data`."""
+    values = [dict(re.findall(r"(\w+)=([^,()\[\]]*)", key)) for key in (one, other)]
+    differ = [name for name in values[0] | values[1] if values[0].get(name) != values[1].get(name)]
+    return ", ".join(differ) or "data"

@@ -60,3 +60,13 @@ def test_a_checkpoint_of_another_number_of_processes_goes_on_where_features_are_
     with pytest.raises(StoreError, match=r"is of 3 processes, not 1, .*start 3 again, or delete the file"):
         load_checkpoint(path, "key", [state_of(4)], of_same_processes=True)
     assert path.read_bytes() == before
+
+
+def test_a_checkpoint_of_another_training_says_which_settings_differ(tmp_path, caplog):
+    caplog.set_level("INFO", logger="sae_traits")
+    state = state_of(4)
+    key = f"{[state.config]!r} on Features(of='a')"
+    save_checkpoint(tmp_path / "checkpoint", 7000, key, [state], [[]])
+    for now, differ in ((key.replace("k=4", "k=8"), "k"), (key.replace("'a'", "'b'"), "of"), (f"{key} again", "data")):
+        assert load_checkpoint(tmp_path / "checkpoint", now, [state]) == (0, [[]])
+        assert f"settings or data ({differ}), training starts anew and writes over its 7,000 steps" in caplog.text
