@@ -1,6 +1,7 @@
 """A folder of images, one folder per species: Genus_species/…, or train/Genus_species/… where it is split already."""
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path, PurePosixPath
@@ -13,10 +14,15 @@ from sae_traits.images.names import species_of
 from sae_traits.images.other_forms import shards_or_parquet
 from sae_traits.images.selection import select
 from sae_traits.images.splits import is_split_label, parse_split
-from sae_traits.schema import Problem
+from sae_traits.schema import Problem, Taxon
 from sae_traits.vocabulary import Split
 
 _PACKED_SUFFIXES = frozenset({".zip", ".tar", ".gz", ".tgz", ".7z", ".rar"})
+_WITH_RANKS = re.compile(
+    r"\d+_(?P<kingdom>[A-Z][a-z]+)_(?P<phylum>[A-Z][a-z]+)_(?P<class_>[A-Z][a-z]+)_(?P<order>[A-Z][a-z]+)"
+    r"_(?P<family>[A-Z][a-z]+)_(?P<label>[A-Z][a-z-]+_[a-z-]+)"
+)
+"""Folders as iNaturalist's competition of 2021 has them: 06372_Animalia_Arthropoda_…_Noctuidae_Noctua_pronuba."""
 _LAYOUT = "Genus_species/…jpg"
 
 
@@ -37,7 +43,7 @@ def list_folder(config: CollectionConfig) -> Listing:
     named: dict[tuple[str | None, None], None] = {}
     for file, reason in _walk(root, ""):
         is_folder = reason is not None and (root / file).is_dir()
-        _, label = _split_and_label(PurePosixPath(file).parts[: None if is_folder else -1])
+        _, label, _ = _split_label_and_ranks(PurePosixPath(file).parts[: None if is_folder else -1])
         named[label, None] = None
         try:
             if reason is not None:
@@ -83,18 +89,22 @@ def _refuse_folder_above(
 
 def _row(file: str) -> Row:
     """Make the row of an image file, or raise a CollectionError with the reason why there is none."""
-    split, label = _split_and_label(PurePosixPath(file).parts[:-1])
+    split, label, ranks = _split_label_and_ranks(PurePosixPath(file).parts[:-1])
     if label is None:
         raise CollectionError(f"it lies in no species folder; expected {_LAYOUT}")
-    return Row(file=file, label=label, split=split)
+    return Row(file=file, label=label, ranks=ranks, split=split)
 
 
-def _split_and_label(folders: Sequence[str]) -> tuple[Split | None, str | None]:
+def _split_label_and_ranks(folders: Sequence[str]) -> tuple[Split | None, str | None, Taxon]:
     """What the folders that a file lies in, from the root on, say of it."""
     split = None
     if folders and is_split_label(folders[0]):
         split, folders = parse_split(folders[0]), folders[1:]
-    return split, folders[0] if folders else None
+    label = folders[0] if folders else None
+    if (told := _WITH_RANKS.fullmatch(label or "")) is None:
+        return split, label, Taxon()
+    ranks = told.groupdict()
+    return split, ranks.pop("label"), Taxon(**ranks)
 
 
 def _walk(root: Path, folder: str) -> Iterator[tuple[str, str | None]]:

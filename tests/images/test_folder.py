@@ -9,7 +9,7 @@ import pytest
 from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.images.folder import list_folder
-from sae_traits.schema import Problem
+from sae_traits.schema import Problem, Taxon
 
 
 def rows(root):
@@ -37,6 +37,16 @@ def test_folders_named_as_splits_give_the_split(images):
         ("train/Danaus_plexippus/a.jpg", "Danaus_plexippus", "train"),
         ("val/Danaus_plexippus/x/b.jpg", "Danaus_plexippus", "validation"),
     ]
+
+
+def test_folders_that_name_all_ranks_give_them(images):
+    lepidoptera = "Animalia_Arthropoda_Insecta_Lepidoptera"
+    root = images([f"val/06372_{lepidoptera}_Noctuidae_Noctua_pronuba/a.jpg", f"7_{lepidoptera}_x/b.jpg"])
+    odd, moth = list_folder(CollectionConfig(source=str(root))).rows
+    assert (moth.label, moth.split) == ("Noctua_pronuba", "validation")
+    ranks = Taxon("Animalia", "Arthropoda", "Insecta", "Lepidoptera", "Noctuidae")
+    assert moth.ranks == ranks
+    assert (odd.label, odd.ranks) == (f"7_{lepidoptera}_x", Taxon())
 
 
 def test_images_outside_of_species_folders_are_reported(images):
