@@ -1,7 +1,9 @@
 """Which column of a table, or of a dataset of the Hub, says what of an image."""
 
+import re
 from collections.abc import Iterable, Mapping
 from difflib import get_close_matches
+from unicodedata import category
 
 from sae_traits.errors import one_line
 from sae_traits.logging import warn
@@ -82,6 +84,6 @@ def warn_of_unread(
 
 
 def plain(column: str) -> str:
-    """Reduce a column's name to its letters: ` dwc:Catalog Number` -> `catalognumber`."""
-    name = column.strip().lower().removeprefix("dwc:").removeprefix("dcterms:")
-    return name.replace(" ", "").replace("-", "").replace("_", "")
+    """Reduce a column's name to its letters: ` dwc:Catalog Number*` -> `catalognumber`."""
+    visible = "".join(c for c in column.lower() if not (c.isspace() or c in "-_*#" or category(c) == "Cf"))
+    return re.sub(r"^(dwc|dcterms)[:.]", "", visible)

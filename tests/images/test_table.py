@@ -90,6 +90,20 @@ def test_every_name_of_a_column_is_in_the_docs():
     assert [name for name in sorted(names) if plain(name) not in said] == []
 
 
+@pytest.mark.parametrize(
+    "header",
+    [
+        "#file,species*",
+        "\ufeff\ufeffFile,dwc.scientificName",
+        "File\u00a0Name,Scientific\u00a0name",
+        "file,species\u200b",
+    ],
+)
+def test_signs_and_what_nobody_sees_are_no_part_of_a_columns_name(listed, header):
+    (row,) = listed(header, "a.jpg,Danaus plexippus").rows
+    assert (row.file, row.label) == ("a.jpg", "Danaus plexippus")
+
+
 @pytest.mark.parametrize("written", ["deep/b.jpg", "./deep/b.jpg", "deep//b.jpg", "deep\\b.jpg"])
 def test_paths_are_normalised(listed, written):
     (row,) = listed("file,species", f"{written},Danaus plexippus").rows
