@@ -89,9 +89,10 @@ class Archive:
                     header = [next(lines, []) for _ in range(table.header_lines)]
                     if header and not table.names_columns(header[-1]):
                         begins = " ".join(" ".join(header[-1]).split())[:80]
-                        problems.append(
-                            Problem(location, f"its header names no column, and may be a row that is lost: {begins}")
-                        )
+                        reason = "names no column, and may be a row that is lost"
+                        if len(header[-1]) == 1 < table.n_columns:
+                            reason = f"is one cell: fieldsTerminatedBy of {META_FILE} is not what separates its cells"
+                        problems.append(Problem(location, f"its header {reason}: {begins}"))
                     n_columns = max(table.n_columns, *(len(cells) for cells in [[], *header]))
                     for cells in lines:
                         if any(cell.strip() for cell in cells[n_columns:]):

@@ -123,6 +123,15 @@ def test_a_row_that_is_called_a_header_is_reported(tmp_path):
         assert [problem.reason for problem in problems] == ([reason] if is_reported else [])
 
 
+def test_a_table_that_is_separated_by_something_else_is_told(tmp_path):
+    (tmp_path / "meta.xml").write_text(CORE.format(attributes="", locations="<location>o.txt</location>"))
+    (tmp_path / "o.txt").write_text("id\tfamily\n1\tApidae\n")
+    archive, problems = open_archive(tmp_path), []
+    list(archive.rows(archive.core, problems))
+    reason = "its header is one cell: fieldsTerminatedBy of meta.xml is not what separates its cells: id family"
+    assert [problem.reason for problem in problems] == [reason]
+
+
 def test_a_second_header_line_that_names_no_column_is_reported(tmp_path):
     xml = CORE.replace('ignoreHeaderLines="1"', 'ignoreHeaderLines="2"').format(
         attributes="", locations="<location>o.txt</location>"
