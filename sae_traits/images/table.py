@@ -10,6 +10,7 @@ from sae_traits.config.collection import CollectionConfig
 from sae_traits.errors import CollectionError
 from sae_traits.images.columns import COLUMN_NAMES, FILE_NAMES, SPECIES_NAMES, find_columns, plain, warn_of_unread
 from sae_traits.images.listing import Format, Listing, Row, inside_check, one_row_per_file
+from sae_traits.images.names import with_qualifier
 from sae_traits.images.selection import select
 from sae_traits.images.splits import is_split_label, parse_split
 from sae_traits.images.table_files import TABLE_SUFFIXES, Cells, can_read, open_table
@@ -25,6 +26,7 @@ _OF_TABLES = (*TABLE_SUFFIXES, *SPREADSHEET_SUFFIXES)
 TABLE_COLUMNS = {
     "file": FILE_NAMES,
     "species": SPECIES_NAMES,
+    "qualifier": ("identification_qualifier",),
     **COLUMN_NAMES,
     "split": ("split",),
     "source_revision": ("source_revision",),
@@ -37,7 +39,7 @@ TABLE_COLUMNS = {
 }
 """What a row has -> names of a column that says it; `file` is needed, and with labels `species`."""
 BOX_COLUMNS = ("box_x", "box_y", "box_width", "box_height")
-_OF_LABELS = (*RANKS, "split", "mask_file", *BOX_COLUMNS)
+_OF_LABELS = (*RANKS, "qualifier", "split", "mask_file", *BOX_COLUMNS)
 """Not read where no labels are wanted, but for those by which rows are selected."""
 
 
@@ -184,7 +186,7 @@ def _row(cells: Cells, check_inside: Callable[[str], None]) -> tuple[Row, list[s
         complaints.append(f"its box: {error}; the image goes without it")
     row = Row(
         file=file,
-        label=cells.get("species"),
+        label=with_qualifier(cells.get("species"), cells.get("qualifier") or ""),
         ranks=Taxon.from_dict(cells),
         individual=cells.get("individual"),
         split=None if split is None else parse_split(split),

@@ -62,6 +62,16 @@ def test_all_columns_are_read(listed):
     assert (row.mm_per_pixel, row.mask_file) == (0.05, "c.jpg")
 
 
+def test_a_doubt_in_a_column_of_its_own_is_part_of_the_label(listed):
+    listing = listed(
+        "file,species,identificationQualifier",
+        "a.jpg,Danaus plexippus,cf. plexippus",
+        "deep/b.jpg,Danaus plexippus,cf. ssp. nigrippus",
+        "c.jpg,Danaus chrysippus,",
+    )
+    assert [row.label for row in listing.rows] == ["Danaus plexippus cf.", "Danaus plexippus", "Danaus chrysippus"]
+
+
 def test_optional_columns_may_be_absent_or_empty(listed):
     listing = listed("species,file,family,split,mm_per_pixel", "Danaus plexippus,a.jpg,,NaN,")
     (row,) = listing.rows
