@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from sae_traits.config.benchmark import Protocol
 
 HIDDEN, DROPOUT = 512, 0.5
-BATCH_SIZE = 256
+BATCH_SIZE, N_EPOCHS = 256, 50
 
 
 def fishnet_right(
@@ -36,7 +36,6 @@ def attribute_logits(
     learning_rate: float,
     seed: int = 0,
     protocol: Protocol = "corrected",
-    n_epochs: int = 50,
 ) -> NDArray[np.float32]:
     """Train the head of the AwA2 and FishNet tasks, two linear layers with dropout between, and apply it.
 
@@ -47,7 +46,6 @@ def attribute_logits(
         learning_rate: of Adam; 1e-4 and 1e-5 in the papers' runs.
         seed: of weights, order and dropout; the papers use three.
         protocol: `published` leaves dropout on while testing.
-        n_epochs: the learning rate is halved every 20.
 
     Returns:
         Logits `[n_test, n_attributes]`.
@@ -64,7 +62,7 @@ def attribute_logits(
         optimizer = torch.optim.Adam(head.parameters(), lr=learning_rate)
         scheduler = torch.optim.lr_scheduler.StepLR(optimizer, step_size=20, gamma=0.5)
         loss_of = nn.BCEWithLogitsLoss()
-        for _ in range(n_epochs):
+        for _ in range(N_EPOCHS):
             for rows in torch.randperm(len(x)).split(BATCH_SIZE):
                 optimizer.zero_grad()
                 loss_of(head(x[rows]), y[rows].float()).backward()

@@ -8,6 +8,7 @@ span, and the Fisher ratio of random halves is about 4 / n. So each comes with t
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 import numpy as np
@@ -52,8 +53,6 @@ class Figure:
 class VariantFigures:
     """Two variants (life stages, sexes) within each species that has both."""
 
-    species: NDArray[np.generic]
-    """`[n_species]`"""
     squared_difference: FloatArray
     """Squared length of the difference between the means of a species' variants `[n_species]`."""
     squared_in_span: FloatArray
@@ -129,12 +128,9 @@ def structure_of_variants(
     """
     of_species, variants = centred(embeddings, species), np.asarray(variants)
     figures = variant_figures(of_species, variants)
-    dealt = _Dealt.of(variants, of_species.member, units)
-    generator = np.random.default_rng(seed)
-    shares, ratios = np.empty(n_permutations), np.empty(n_permutations)
-    for draw in range(n_permutations):
-        permuted = variant_figures(of_species, dealt.permuted(generator))
-        shares[draw], ratios[draw] = permuted.share_in_span, permuted.fisher_ratio
+    dealt = _dealt(variants, of_species.member, units, n_permutations, np.random.default_rng(seed))
+    permuted = [variant_figures(of_species, labels) for labels in dealt]
+    shares, ratios = np.array([(one.share_in_span, one.fisher_ratio) for one in permuted]).T
     null = "variants permuted within species"
     share = bootstrap_ratio(figures.squared_in_span, figures.squared_difference, seed=seed)
     found = {"share_in_span": _figure(figures.share_in_span, share, shares, null)}
@@ -174,8 +170,7 @@ def structure_of_species(
         nulls["within_variance_in_span_given_genera"] = (_numbers(genera), "species permuted within genera")
     figures = {}
     for number, (name, (groups, null)) in enumerate(nulls.items()):
-        generator, dealt = np.random.default_rng([seed, number]), _Dealt.of(member, groups, units)
-        drawn = [dealt.permuted(generator) for _ in range(n_permutations)]
+        drawn = _dealt(member, groups, units, n_permutations, np.random.default_rng([seed, number]))
         shares = np.array([_share(*within_variance_in_span(embeddings, permuted)) for permuted in drawn])
         figures[name] = _figure(_share(in_span, total), interval, shares, null)
     return figures
@@ -223,37 +218,26 @@ def species_distances(embeddings: NDArray[np.floating], species: ArrayLike) -> F
     return squareform(pdist(group_means(np.asarray(embeddings, dtype=np.float64), _numbers(species)), "cosine"))
 
 
-@dataclass(frozen=True)
-class _Dealt:
-    """Labels that are permuted within groups, those of the images of one unit together."""
+def _dealt(
+    labels: NDArray[np.generic], groups: IntArray, units: ArrayLike | None, n: int, generator: np.random.Generator
+) -> Iterator[NDArray[np.generic]]:
+    """Yield the labels of the images, dealt anew within groups n times, those of the images of one unit together `[n]`.
 
-    labels: NDArray[np.generic]
-    """Of each unit `[n_units]`, as the groups; a unit with several labels or of several groups counts as several."""
-    groups: IntArray
-    unit: IntArray
-    """Of each image `[n]`."""
-
-    @classmethod
-    def of(cls, labels: NDArray[np.generic], groups: IntArray, units: ArrayLike | None) -> _Dealt:
-        number = np.arange(len(labels)) if units is None else _numbers(units)
-        _, first, unit = np.unique(
-            np.stack([number, groups, _numbers(labels)], axis=1), axis=0, return_index=True, return_inverse=True
-        )
-        return cls(labels[first], groups[first], unit.ravel())
-
-    def permuted(self, generator: np.random.Generator) -> NDArray[np.generic]:
-        """The labels of the images, dealt anew `[n]`."""
-        return self.labels[permute_within(self.groups, generator)][self.unit]
+    A unit with several labels or of several groups counts as several.
+    """
+    number = np.arange(len(labels)) if units is None else _numbers(units)
+    every = np.stack([number, groups, _numbers(labels)], axis=1)
+    _, first, unit = np.unique(every, axis=0, return_index=True, return_inverse=True)
+    for _ in range(n):
+        yield labels[first][permute_within(groups[first], generator)][unit.ravel()]
 
 
 @dataclass(frozen=True)
 class Centred:
     """Embeddings less the means of their species."""
 
-    names: NDArray[np.generic]
-    """Of the species `[n_species]`."""
     member: IntArray
-    """Species of each `[n]`."""
+    """Species of each, numbered from 0 `[n]`."""
     table: FloatArray
     """Deviations, their coordinates in the span of the species, and their squared lengths `[n, d + rank + 1]`."""
     d: int
@@ -262,16 +246,16 @@ class Centred:
 def centred(embeddings: NDArray[np.floating], species: ArrayLike) -> Centred:
     """Take from embeddings `[n, d]` what the means of their species `[n]`, numbers or names, have of them."""
     embeddings = np.asarray(embeddings, dtype=np.float64)
-    names, member = np.unique(np.asarray(species), return_inverse=True)
+    member = _numbers(species)
     deviations = embeddings - group_means(embeddings, member)[member]
     in_span = deviations @ between_species_span(embeddings, member)
     squares = (deviations**2).sum(axis=1, keepdims=True)
-    return Centred(names, member, np.concatenate([deviations, in_span, squares], axis=1), embeddings.shape[1])
+    return Centred(member, np.concatenate([deviations, in_span, squares], axis=1), embeddings.shape[1])
 
 
 def variant_figures(of_species: Centred, variants: NDArray[np.generic]) -> VariantFigures:
     """Measure the difference between two variants, 0 and 1 `[n]`, within every species that has both."""
-    n_species, d = len(of_species.names), of_species.d
+    n_species, d = of_species.member.max() + 1, of_species.d
     group = 2 * of_species.member + variants.astype(np.int64)
     both = (np.bincount(group, minlength=2 * n_species).reshape(n_species, 2) > 0).all(axis=1)
     if not both.any():
@@ -283,7 +267,6 @@ def variant_figures(of_species: Centred, variants: NDArray[np.generic]) -> Varia
     varies = variance > _ROUNDING * means[:, :, -1]
     total = np.where(varies, variance, 0.0).sum(axis=1)
     return VariantFigures(
-        species=of_species.names[both],
         squared_difference=squared_difference,
         squared_in_span=squared[:, d:-1].sum(axis=1),
         fisher_ratios=np.divide(squared_difference, total, out=np.full(len(total), np.nan), where=total > 0),
