@@ -11,7 +11,7 @@ so that it can be said per species and over all, and two methods be compared by 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -105,13 +105,9 @@ def permuted_purity(latent: Ints, part: Ints, species: Ints, n_species: int, n_p
     The regions stay where they are and each latent keeps its number of them; those of images whose parts nobody named
     are left out before. The mean over permutations; arguments as of `purity`.
     """
-    rng = np.random.default_rng(0)
     known = part != UNKNOWN_PART
     latent, part, species = latent[known], part[known], species[known]
-    dealt = [
-        purity(latent[permute_within(species, rng)], part, species, n_species, n_parts) for _ in range(N_PERMUTATIONS)
-    ]
-    return _mean_ratio(dealt)
+    return _permuted(lambda dealt: purity(dealt, part, species, n_species, n_parts), latent, species)
 
 
 def held_out_part(
@@ -157,15 +153,13 @@ def permuted_held_out_part(
 
     As of `permuted_purity`, among those of images whose parts are known.
     """
-    rng = np.random.default_rng(0)
     known = part != UNKNOWN_PART
     latent, part, species, held_out = latent[known], part[known], species[known], held_out[known]
-    group = species * 2 + held_out
-    dealt = [
-        held_out_part(latent[permute_within(group, rng)], part, species, held_out, n_species, n_parts, min_regions)
-        for _ in range(N_PERMUTATIONS)
-    ]
-    return _mean_ratio(dealt)
+
+    def measure(dealt: Ints) -> Ratio:
+        return held_out_part(dealt, part, species, held_out, n_species, n_parts, min_regions)
+
+    return _permuted(measure, latent, species * 2 + held_out)
 
 
 def location_explained(place: Floats, latent: Ints, species: Ints, held_out: Bools, n_species: int) -> Ratio:
@@ -203,15 +197,13 @@ def permuted_location_explained(place: Floats, latent: Ints, species: Ints, held
     What it would be if latents meant nothing and had as many regions. As of `permuted_purity`, among those of known
     place; arguments as of `location_explained`.
     """
-    rng = np.random.default_rng(0)
     known = ~np.isnan(place).any(axis=1)
     place, latent, species, held_out = place[known], latent[known], species[known], held_out[known]
-    group = species * 2 + held_out
-    dealt = [
-        location_explained(place, latent[permute_within(group, rng)], species, held_out, n_species)
-        for _ in range(N_PERMUTATIONS)
-    ]
-    return _mean_ratio(dealt)
+
+    def measure(dealt: Ints) -> Ratio:
+        return location_explained(place, dealt, species, held_out, n_species)
+
+    return _permuted(measure, latent, species * 2 + held_out)
 
 
 def detectors(
@@ -284,6 +276,8 @@ def _ratio(total: NDArray[Any], weight: NDArray[Any], species: Ints, n_species: 
     )
 
 
-def _mean_ratio(ratios: Sequence[Ratio]) -> Ratio:
-    """Mean of the sums of some measurements."""
+def _permuted(measure: Callable[[Ints], Ratio], latent: Ints, group: Ints) -> Ratio:
+    """Mean of the sums of a measurement with the latents dealt anew among the regions of each group."""
+    rng = np.random.default_rng(0)
+    ratios = [measure(latent[permute_within(group, rng)]) for _ in range(N_PERMUTATIONS)]
     return Ratio(np.mean([r.total for r in ratios], axis=0), np.mean([r.weight for r in ratios], axis=0))
