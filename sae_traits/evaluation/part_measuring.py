@@ -90,9 +90,7 @@ def measure_parts(
         differences=differences,
         labels=Exported(n_significant=n_significant(methods[first].plan), n_regions=len(own.image)),
         shuffled_labels=count_exported(plan_with(with_shuffled_labels(collection)), collection),
-        location_of_parts=location_explained(
-            marked.place, marked.part, marked.species, marked.held_out, len(names)
-        ).value,
+        location_of_parts=location_explained(*marked, len(names)).value,
         problems=truth.files.problems,
         sampled_from=None if methods[first].codes.sample is None else n_images,
     )

@@ -73,15 +73,9 @@ class FiringTable:
     part: NDArray[np.int64]
 
 
-@dataclass(frozen=True)
-class MarkedParts:
-    """The marked parts of all images: the regions that a perfect detector of parts would have."""
-
-    species: NDArray[np.int64]
-    held_out: NDArray[np.bool_]
-    part: NDArray[np.int64]
-    place: NDArray[np.float64]
-    """Relative to the animal's box `[n, 2]`."""
+MarkedParts = tuple[NDArray[np.float64], NDArray[np.int64], NDArray[np.int64], NDArray[np.bool_]]
+"""The marked parts of all images, the regions of a perfect detector of parts, as `location_explained` takes them: place
+relative to the animal's box `[n, 2]`, part, species, and whether the image is held out `[n]`."""
 
 
 def sample_of_species(collection: Collection, n: int, seed: int = 0) -> frozenset[int] | None:
@@ -118,7 +112,7 @@ def gather(
     streams = [_by_image(method, len(collection.images)) for method in methods.values()]
     regions: list[list[tuple[Any, ...]]] = [[] for _ in streams]
     firings: list[list[tuple[int, ...]]] = [[] for _ in streams]
-    marked: list[tuple[int, bool, int, NDArray[np.float64]]] = []
+    marked: list[tuple[NDArray[np.float64], int, int, bool]] = []
     for row, record in enumerate(track(collection.images, "part evidence", len(collection.images), "image")):
         found = [next(stream) for stream in streams]
         if record.taxon.species is None or not any(fired or candidates for fired, candidates in found):
@@ -132,7 +126,7 @@ def gather(
             peaks = {} if fired is None else _peaks(fired)
             rows += [image.region(rank, candidate, peaks) for rank, candidate in enumerate(candidates)]
         if of_image is not None:
-            marked += [(number, held_out, part, place) for part, place in of_image.marked_parts]
+            marked += [(place, part, number, held_out) for part, place in of_image.marked_parts]
         if held_out and of_image is not None and of_image.knows_parts:
             part_of_patch = np.full(grid.n_patches, OFF_PART)  # which padding is, where nothing fires
             part_of_patch[grid.valid] = [of_image.part_of([patch]) for patch in grid.valid]
@@ -146,10 +140,10 @@ def gather(
     return placed, _marked_parts(marked)
 
 
-def _marked_parts(rows: list[tuple[int, bool, int, NDArray[np.float64]]]) -> MarkedParts:
-    species, held_out, part = np.array([row[:3] for row in rows], dtype=np.int64).reshape(-1, 3).T
-    place = np.array([row[3] for row in rows], dtype=np.float64).reshape(-1, 2)
-    return MarkedParts(species=species, held_out=held_out.astype(bool), part=part, place=place)
+def _marked_parts(rows: list[tuple[NDArray[np.float64], int, int, bool]]) -> MarkedParts:
+    place = np.array([row[0] for row in rows], dtype=np.float64).reshape(-1, 2)
+    part, species, held_out = np.array([row[1:] for row in rows], dtype=np.int64).reshape(-1, 3).T
+    return place, part, species, held_out.astype(bool)
 
 
 def _by_image(method: Method, n_images: int) -> Iterator[tuple[ImageCodes | None, list[Candidate]]]:
