@@ -158,21 +158,13 @@ def _ratio_intervals(
             )
             sums = times.astype(np.float64) @ both
             drawn[start : start + len(times)] = sums[:, :n_measures] / sums[:, n_measures:]
-    tail = (1 - LEVEL) / 2
-    low, high = (_quantile(drawn, part) for part in (tail, 1 - tail))
-    n_valued = (counts > 0).sum(axis=0)
-    return tuple(
-        _around(float(mean), float(low[column]), float(high[column]), int(n_valued[column]))
-        if n_valued[column] > 1
-        else Interval(float(mean), math.nan, math.nan, int(n_valued[column]))
-        for column, mean in enumerate(means)
-    )
-
-
-def _quantile(drawn: NDArray[np.float64], part: float) -> NDArray[np.float64]:
-    """Quantiles of every column; draws without any value of a measure say nothing of it."""
-    columns = [column[~np.isnan(column)] for column in drawn.T]
-    return np.array([np.quantile(column, part) if len(column) else math.nan for column in columns])
+    intervals = []
+    for mean, of_measure, n_valued in zip(means.tolist(), drawn.T, (counts > 0).sum(axis=0).tolist(), strict=True):
+        low = high = math.nan
+        if n_valued > 1:  # draws without any value of a measure say nothing of it
+            low, high = np.nanquantile(of_measure, [(1 - LEVEL) / 2, 1 - (1 - LEVEL) / 2]).tolist()
+        intervals.append(_around(mean, low, high, n_valued))
+    return tuple(intervals)
 
 
 def paired_difference(
