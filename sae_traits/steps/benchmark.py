@@ -258,7 +258,7 @@ def _read_regions(config: BenchmarkConfig) -> tuple[Mapping[str, str], ...]:
     of_both = []
     for source in (config.traits, config.other_traits):
         rows = _rows_of(source, region_columns)
-        described = [(n, str(row["region"]), row["text"]) for n, row in enumerate(rows, start=1) if row["region"]]
+        described = [(n, str(row["trait_id"]), row["text"]) for n, row in enumerate(rows, start=1) if row["trait_id"]]
         of_both.append(one_each(source, ((n, region, region, text) for n, region, text in described if text)))
     return tuple(of_both)
 

@@ -13,7 +13,7 @@ from sae_traits.evaluation.benchmarks.labels import LABEL_NAMES
 from sae_traits.evaluation.benchmarks.matching import one_each
 from sae_traits.evaluation.measures.class_names import ClassName
 from sae_traits.evaluation.text import as_phrase, most_shared_first
-from sae_traits.images.columns import COLUMN_NAMES, SPECIES_NAMES, find_column, find_columns
+from sae_traits.images.columns import COLUMN_NAMES, SPECIES_NAMES, find_columns
 from sae_traits.images.names import binomial
 from sae_traits.images.table_files import read_columns
 from sae_traits.logging import say
@@ -69,11 +69,10 @@ def trait_columns(names: Sequence[str], source: str) -> dict[str, str]:
     Raises:
         ConfigError: it lacks one of the two.
     """
-    species, text = find_column(names, SPECIES_NAMES), find_column(names, TEXT_NAMES)
-    if species is None or text is None:
-        lacking = "species" if species is None else "text"
-        raise ConfigError(f"{source} has no column `{lacking}`; its columns are {', '.join(names)}")
-    return find_columns(names, _OTHERS) | {"species": species, "text": text}
+    found = find_columns(names, {"species": SPECIES_NAMES, "text": TEXT_NAMES, **_OTHERS})
+    if lacking := [name for name in ("species", "text") if name not in found]:
+        raise ConfigError(f"{source} has no column `{lacking[0]}`; its columns are {', '.join(names)}")
+    return found
 
 
 def region_columns(names: Sequence[str], source: str) -> dict[str, str]:
@@ -82,11 +81,10 @@ def region_columns(names: Sequence[str], source: str) -> dict[str, str]:
     Raises:
         ConfigError: it lacks one.
     """
-    region, text = find_column(names, ("trait_id",)), find_column(names, TEXT_NAMES)
-    if region is None or text is None:
-        lacking = "trait_id" if region is None else "text"
-        raise ConfigError(f"{source} has no column `{lacking}`, by which regions of two describers are compared")
-    return {"region": region, "text": text}
+    found = find_columns(names, {"trait_id": ("trait_id",), "text": TEXT_NAMES})
+    if lacking := [name for name in ("trait_id", "text") if name not in found]:
+        raise ConfigError(f"{source} has no column `{lacking[0]}`, by which regions of two describers are compared")
+    return found
 
 
 def read_references(path: Path, names: Sequence[ClassName]) -> dict[str, str]:
