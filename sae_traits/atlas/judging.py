@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Collection, Mapping
 from dataclasses import replace
 
-from sae_traits.atlas.nouns import ImageOfAtlas, LatentOfSpecies, Species, TraitOfImage
+from sae_traits.atlas.nouns import ImageOfAtlas, Species, TraitOfImage
 from sae_traits.evaluation.species_order import DescribedLatent, best_first
 from sae_traits.evaluation.species_tallies import DescribedRegion, Tally, said_of
 from sae_traits.evaluation.telling_words import SaidOfSpecies
@@ -46,7 +46,8 @@ def _described(image: ImageOfAtlas, trait: TraitOfImage) -> DescribedRegion:
 
 def put_in_order(species: Collection[Species], tallies: Tallies) -> None:
     """Put the latents of each species in the order of the report; those without a region come last."""
-    said = SaidOfSpecies(tallies, {one.name: _held_out(one) for one in species})
+    held_out = {one.name: {image.individual_id for image in one.images if image.split != "train"} for one in species}
+    said = SaidOfSpecies(tallies, held_out)
     relatives = relatives_among([Taxon.from_dict(one.lineage) for one in species if one.is_learnt_from])
     for one in species:
         of_species = tallies.get(one.name, {})
@@ -62,18 +63,11 @@ def put_in_order(species: Collection[Species], tallies: Tallies) -> None:
             )
             for name, tally in of_species.items()
         ]
-        unseen = sorted((latent for latent in one.latents if str(latent.latent) not in of_species), key=_effect)
+        unseen = [latent for latent in one.latents if str(latent.latent) not in of_species]
+        unseen.sort(key=lambda latent: (-latent.contrast.effect, latent.latent))
         regions = {trait.trait_id: (image, trait) for image in one.images for trait in image.traits}
         in_order = [
             replace(by_name[of.name], shared=of.shared, shown=regions[of.shown.trait_id])
             for of, _ in best_first(found, said, one.name)
         ]
         one.latents = [*in_order, *unseen]
-
-
-def _effect(latent: LatentOfSpecies) -> tuple[float, int]:
-    return -latent.contrast.effect, latent.latent
-
-
-def _held_out(species: Species) -> set[str]:
-    return {image.individual_id for image in species.images if image.split != "train"}

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from pathlib import Path
@@ -112,7 +112,9 @@ def make_sheet(
     items = [_item(TRAIT, *own[i]) for i in fresh[:n_traits]]
     rest = fresh[n_traits:]
     some = _TRAITS_PER_CONTROL * n_controls
-    swapped = (_with_another_sentence(own[i], _any_of(own, random)) for i in rest[:some])
+    swapped = (
+        _with_another_sentence(own[i], (own[j] for j in random.integers(len(own), size=_TRIES))) for i in rest[:some]
+    )
     moved = (_at_another_place(own[i], random) for i in rest[::-1][:some])  # others than the swapped ones
     for kind, controls in ((OTHER_SENTENCE, swapped), (OTHER_PLACE, moved)):
         found = list(islice(filter(None, controls), n_controls))
@@ -136,10 +138,6 @@ def content_of(trait: Trait) -> str:
     """Hash of what a rater judges: the sentence and where it is said to be true."""
     rings = [[round(value, 2) for value in ring] for ring in trait.region.polygons]
     return hashlib.sha256(json.dumps([trait.description.text, rings]).encode()).hexdigest()[:16]
-
-
-def _any_of(own: Sequence[Described], random: np.random.Generator) -> Iterator[Described]:
-    return (own[i] for i in random.integers(len(own), size=_TRIES))
 
 
 def _item(kind: str, record: ImageRecord, trait: Trait) -> Item:
