@@ -8,11 +8,8 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from PIL import Image
-
 from sae_traits.evaluation.on_organism import ScoredRegion, score_regions
-from sae_traits.images.decode import open_image
-from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, ImageRecord, Trait
+from sae_traits.schema import BackboneInfo, ChosenLatent, Collection, Trait
 from sae_traits.traits.known_background import KnownBackground
 from sae_traits.traits.table import read_traits
 from sae_traits.vocabulary import RegionSource
@@ -85,16 +82,10 @@ class Evidence:
     """The regions that the run would have with other labels; given with the methods."""
     firing: Callable[[], FiringShares] | None = None
     """Gives how often the latents fire in each species; None where regions have no latents."""
-    opened_picture: OpenPicture | None = None
-    """Gives a picture of an image, of any size and of the same shape; None opens the photograph."""
+    open_picture: OpenPicture
+    """Gives a picture of an image to draw on, of any size and of the same shape."""
 
     @cached_property
     def scored_regions(self) -> list[ScoredRegion]:
         """How much of the regions lies on organisms, of images that have a mask or a box."""
         return score_regions(self.collection, self.traits, self.backbone)
-
-    def open_picture(self, record: ImageRecord) -> Image.Image:
-        """A picture of an image, to draw on."""
-        if self.opened_picture is not None:
-            return self.opened_picture(record)
-        return open_image(self.collection.path(record))

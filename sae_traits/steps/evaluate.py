@@ -68,7 +68,7 @@ def evaluate(context: Context) -> None:
                 part_methods=part_methods if can_be_compared(context) else None,
                 plan_with=partial(plan_with_labels_of, context, sample=sample),
                 firing=(lambda: context.firing_shares) if config.regions.has_latents else None,
-                opened_picture=context.open_picture,
+                open_picture=context.open_picture,
             )
             results = run_tasks(evidence, (*TASKS, *context.extra_tasks))
             n_drawn = write_report(folder.evaluation, config.release.title, results, evidence)

@@ -14,6 +14,7 @@ from sae_traits.evaluation.zero_shot_results import (
     ZeroShotResult,
 )
 from sae_traits.geometry import Framing
+from sae_traits.images.decode import open_image
 from sae_traits.schema import BackboneInfo, ChosenLatent
 from sae_traits.traits.consistency import Contradictions, FacetAgreement
 from sae_traits.traits.faithfulness import Faithfulness, FaithfulnessScore
@@ -45,7 +46,10 @@ def latents_of(collection, traits):
 
 def made_evidence(collection, traits, **others):
     """Evidence of a collection and traits, without a ledger and without a CLIP."""
-    others = {"latents": latents_of(collection, traits)} | others
+    others = {
+        "latents": latents_of(collection, traits),
+        "open_picture": lambda record: open_image(collection.path(record)),
+    } | others
     return Evidence(
         collection=collection,
         traits=traits,

@@ -30,7 +30,8 @@ SIZE = (80, 40)
 
 
 def score_on_masks(collection, traits):
-    evidence = Evidence(collection=collection, traits=traits, backbone=INFO, region_source="sae", annotation={})
+    options = {"backbone": INFO, "region_source": "sae", "annotation": {}, "open_picture": None}
+    evidence = Evidence(collection=collection, traits=traits, **options)
     return Localisation().run(evidence)
 
 
