@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import asdict
 from pathlib import Path
 
 from sae_traits.cli.base import DONE, FAILED, build_parser, command, do_steps, show
@@ -64,7 +65,7 @@ def doctor(arguments: argparse.Namespace) -> int:
     if unknown := sorted(set(arguments.tasks) - set(TASKS)):
         raise ConfigError(f"there is no task {unknown[0]}; there are {', '.join(TASKS)}")
     machine = examine(*arguments.tasks)
-    show(machine.to_dict(), machine.lines(), arguments)
+    show(asdict(machine), machine.lines(), arguments)
     return FAILED if arguments.tasks and any(machine.missing.values()) else DONE
 
 

@@ -6,10 +6,9 @@ import os
 import platform
 import shutil
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
-from typing import Any
 
 from sae_traits import __version__
 from sae_traits.errors import one_line
@@ -69,10 +68,6 @@ class Machine:
     """Folder -> free bytes: where we are, and the cache of the Hub."""
     missing: Mapping[str, tuple[str, ...]]
     """Task -> what it lacks; nothing where it can begin."""
-
-    def to_dict(self) -> dict[str, Any]:
-        """Plain values for `--format json`."""
-        return asdict(self)
 
     def lines(self) -> list[str]:
         """For the terminal."""
