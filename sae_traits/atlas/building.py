@@ -47,7 +47,6 @@ class Built:
     n_bytes: int
 
     def lines(self) -> list[str]:
-        """A few lines for the terminal."""
         shown = [f"{self.n_species:,} species"] if self.n_species else []
         shown.append(f"{self.n_images:,} images{'' if self.n_species else ' without a label'}")
         if self.n_species and self.n_unlabelled:

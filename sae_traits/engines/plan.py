@@ -150,7 +150,6 @@ class CollectionPlan:
         }
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for `--format json`."""
         steps = [asdict(step) | {"wall_hours": step.wall_hours} for step in self.steps]
         totals = {
             label: {
@@ -165,7 +164,6 @@ class CollectionPlan:
         return about | {"steps": steps, "totals": totals, "bytes": written}
 
     def lines(self) -> list[str]:
-        """The plan and its arithmetic, for people."""
         r = self.rates
         lines = [f"rates         {r.source}", f"workers       {self.n_workers:,}, each {r.worker}"]
         if r.training_patches_per_second is None:

@@ -158,7 +158,6 @@ class PartEvidence:
 
     @property
     def species_columns(self) -> list[str]:
-        """Titles of `species_rows`."""
         return [MEASURES[measure] for measure in self._own.measures]
 
     @property

@@ -191,7 +191,6 @@ class _Image:
 
 
 def _peaks(fired: ImageCodes) -> dict[int, int]:
-    """The strongest patch of each latent that fired."""
     return {latent: int(patches[values.argmax()]) for latent, patches, values in fired.groups()}
 
 

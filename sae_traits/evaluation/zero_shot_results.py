@@ -145,7 +145,6 @@ class ZeroShotResult:
         return PurePath(model).name if PurePath(model).is_absolute() else model
 
     def condition(self, name: str) -> Condition:
-        """Look up one condition."""
         return next(condition for condition in self.conditions if condition.name == name)
 
     def top1(self, name: str) -> Interval | None:

@@ -242,7 +242,6 @@ class _Patches:
         return cls(*(np.concatenate([getattr(part, field.name) for part in parts]) for field in fields(cls)))
 
     def only(self, chosen: NDArray[np.bool_]) -> _Patches:
-        """Some of them."""
         return _Patches(*(getattr(self, field.name)[chosen] for field in fields(self)))
 
     def of_individuals(self, individuals: NDArray[np.intp]) -> _Patches:

@@ -30,7 +30,6 @@ class ExtractionEstimate:
     storage_dtype: Dtype
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for `--format json`."""
         return asdict(self)
 
     def lines(self) -> list[str]:

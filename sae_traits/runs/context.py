@@ -288,7 +288,6 @@ class Context:
 
     @cached_property
     def sae(self) -> SAE:
-        """The SAE of the run."""
         return SAE.from_pretrained(self.folder.sae)
 
     @property
@@ -332,7 +331,6 @@ class Context:
 
     @cached_property
     def describer(self) -> Describer:
-        """Who describes the regions."""
         return make_describer(self.config.describer)
 
     @cached_property

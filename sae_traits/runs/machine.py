@@ -70,7 +70,6 @@ class Machine:
     """Task -> what it lacks; nothing where it can begin."""
 
     def lines(self) -> list[str]:
-        """For the terminal."""
         found = ", ".join(f"{name} {number or 'missing'}" for name, number in self.versions.items())
         access = self.hub_problem or (f"answers, signed in as {self.user}" if self.user else "answers, no token")
         width = max(map(len, self.missing), default=0)

@@ -53,7 +53,6 @@ class ShardStatus:
         return cls(tuple(states), tuple(step for step in SHARDED if step in with_shards & finished))
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for `--format json`."""
         return {"shards": [asdict(state) for state in self.shards], "merged": list(self.merged)}
 
     def to_do(self, step: str | None, run: Path) -> str | None:

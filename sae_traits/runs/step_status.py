@@ -40,7 +40,6 @@ class StepStatus:
 
     @property
     def line(self) -> str:
-        """For the terminal."""
         took = [] if self.seconds is None or self.state != "done" else [f"in {duration(self.seconds)}"]
         return f"{self.step:9} {', '.join([*filter(None, [_IN_WORDS[self.state], self.made]), *took])}"
 
@@ -88,7 +87,6 @@ class RunStatus:
         return next((one.step for one in self.steps if one.state != "done"), None)
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for `--format json`."""
         steps = [asdict(one) for one in self.steps]
         return {"run": str(self.folder.path), "steps": steps, "next": self.next, "is_written": self.is_written}
 

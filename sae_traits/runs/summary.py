@@ -44,7 +44,6 @@ class Summary:
         return self.counts.get("annotate", {}).get("n_open", 0) > 0
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for `--format json`."""
         values = {"run": str(self.context.folder.path), "unfinished": self.is_unfinished, "steps": self.counts}
         return values | ({"results": json.loads(self.results.to_json())} if self.results else {})
 

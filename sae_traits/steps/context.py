@@ -32,7 +32,6 @@ class SpeciesTable:
         return [row for row in self.rows if not row.text]
 
     def lines(self) -> list[str]:
-        """A few lines for the terminal."""
         found = len(self.rows) - len(self.lacking)
         names = (f"{row.species} ({row.kingdom})" if row.kingdom else row.species for row in self.lacking[:10])
         shown = [f"  {name}: {row.note}" for name, row in zip(names, self.lacking, strict=False)]

@@ -54,13 +54,11 @@ class RunEstimate:
         return self.flops / (self.teraflops * 1e12) / 3600
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for `--format json`."""
         totals = {"n_traits": self.n_traits, "flops": self.flops, "compute_hours": self.compute_hours}
         asking = {"n_open": self.annotation.n_open, "hours": self.annotation.hours, "money": self.annotation.money}
         return asdict(self) | totals | {"annotation": asdict(self.annotation) | asking}
 
     def lines(self) -> list[str]:
-        """The estimate and its assumptions, for people."""
         features = self.extraction.lines()
         if not self.extraction.n_bytes:
             features = [*features[:2], "features    not kept, but computed from the images whenever they are read"]

@@ -28,7 +28,6 @@ class Named:
     """Traits whose part is a name."""
 
     def lines(self) -> list[str]:
-        """A few lines for the terminal."""
         return [
             f"{self.file}: {self.n_latents:,} latents have names; they are the part of {self.n_parts:,} of "
             f"{self.n_traits:,} traits",
@@ -76,7 +75,6 @@ class Suggested:
     suggestions: Suggestions
 
     def lines(self) -> list[str]:
-        """A few lines for the terminal."""
         found = self.suggestions
         return [
             f"{len(found.names):,} of {found.n_asked:,} latents have a suggested name; {found.n_without_part:,} show no"

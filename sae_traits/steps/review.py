@@ -24,7 +24,6 @@ class MadeSheet:
     n_items: int
 
     def lines(self) -> list[str]:
-        """A few lines for the terminal."""
         return [
             f"{self.name}: {self.n_items} items in random order",
             f"what each is stands in {self.file}, which no rater should see",

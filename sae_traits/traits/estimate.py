@@ -57,11 +57,9 @@ class AnnotationEstimate:
         return (self.prompt_tokens * self.prompt_price + self.answer_tokens * self.answer_price) / 1e6
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for `--format json`."""
         return asdict(self)
 
     def lines(self) -> list[str]:
-        """The estimate and its assumptions, for people."""
         time = duration(3600 * self.hours)
         lines = [
             f"calls       {self.n_open:,} to ask; {self.n_finished:,} of {self.n_calls:,} are finished",

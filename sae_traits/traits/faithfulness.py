@@ -96,7 +96,6 @@ class Faithfulness:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> Faithfulness:
-        """The scores that `to_dict` wrote."""
         return _FAITHFULNESS.validate_python(values)
 
     def lines(self) -> list[str]:

@@ -45,7 +45,6 @@ class FiringShares:
     held_out: SpeciesCounts
 
     def n_individuals(self, species: str, *, held_out: bool) -> int:
-        """Individuals of a species."""
         return self.of_species(0, species, held_out=held_out).of
 
     def of_species(self, latent: int, species: str, *, held_out: bool) -> Share:

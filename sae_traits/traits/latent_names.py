@@ -83,7 +83,6 @@ def named_traits(traits: Iterable[Trait], names: Mapping[int, str]) -> Iterator[
 
 
 def named_latents(latents: Iterable[ChosenLatent], names: Mapping[int, str]) -> list[ChosenLatent]:
-    """Chosen latents with their names."""
     return [replace(one, name=names.get(one.latent) or None) for one in latents]
 
 

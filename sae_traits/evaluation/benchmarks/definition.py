@@ -73,7 +73,6 @@ class Benchmark:
 
 
 def benchmark_names() -> list[str]:
-    """Names of the benchmarks that are known."""
     return sorted(file.stem for file in FOLDER.glob("*.yaml"))
 
 

@@ -132,7 +132,6 @@ class Score:
 
     @property
     def mean(self) -> float:
-        """The share itself."""
         return self.individuals.mean
 
     def figures(self, title: str, clusters: str = "classes") -> Figures:

@@ -59,7 +59,6 @@ class CLIPInfo:
     n_parameters: int
 
     def to_dict(self) -> dict[str, Any]:
-        """Plain values for JSON."""
         lists = {"mean": list(self.mean), "std": list(self.std), "heads": list(self.heads)}
         return asdict(self) | lists | {"framing": self.framing.to_dict()}
 

@@ -120,12 +120,10 @@ class AttributeTask:
         return Outcome(result, None if self.name == "awa2" else credit)
 
     def figures(self, result: AttributeScores) -> Figures:
-        """The published figure of the benchmark first."""
         of_all, of_f1 = result.all_right.figures("all right"), result.macro_f1.figures("macro F1")
         return of_all | of_f1 if self.name == "fishnet" else of_f1 | of_all
 
     def sentence(self, name: str, result: AttributeScores) -> str:
-        """Say the published figure, and what frequencies alone give."""
         n = f"{count(len(result.attributes), 'attribute', 'attributes')} of {result.n_images:,} images"
         if self.name == "fishnet":
             return (

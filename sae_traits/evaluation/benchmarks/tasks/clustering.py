@@ -109,7 +109,6 @@ class ClusteringTask:
         return Outcome(result, every)
 
     def figures(self, result: ClusteringScores) -> Figures:
-        """All classes first."""
         return result.every.figures("all") | {
             "old classes": result.old,
             "new classes": result.new,
@@ -117,7 +116,6 @@ class ClusteringTask:
         }
 
     def sentence(self, name: str, result: ClusteringScores) -> str:
-        """Say the accuracy under one matching."""
         of_both = ((result.old, "old classes"), (result.new, "new ones"))
         said = ", ".join(f"{percent(value)} of {which}" for value, which in of_both if not math.isnan(value))
         return (
@@ -126,7 +124,6 @@ class ClusteringTask:
         )
 
     def notes(self, result: ClusteringScores) -> list[str]:
-        """Nothing beyond the report."""
         return []
 
 

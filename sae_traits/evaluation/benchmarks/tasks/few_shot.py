@@ -107,14 +107,12 @@ class FewShotTask:
         return Outcome(result, measured[0][1])
 
     def figures(self, result: FewShotScores) -> Figures:
-        """The fewest shots first."""
         figures: Figures = {}
         for shots in result.shots:
             figures |= shots.accuracy.figures(f"{shots.shots}-shot")
         return figures
 
     def sentence(self, name: str, result: FewShotScores) -> str:
-        """Say the accuracy for every number of shots."""
         said = ", ".join(
             f"{percent_interval(shots.accuracy.individuals)} from {shots.shots} labelled "
             f"image{'s' * (shots.shots != 1)} per class"

@@ -68,11 +68,9 @@ class LeakTask:
         )
 
     def figures(self, result: LeakScores) -> Figures:
-        """The share."""
         return {"leaked": result.share}
 
     def sentence(self, name: str, result: LeakScores) -> str:
-        """Say how many images are in both."""
         example = f", such as {result.leaks[0].file} and {result.leaks[0].others[0]}" if result.leaks else ""
         return (
             f"{result.n_leaked:,} of {result.n_images:,} images ({percent(result.share)}) are near-identical to one of "
@@ -80,5 +78,4 @@ class LeakTask:
         )
 
     def notes(self, result: LeakScores) -> list[str]:
-        """Nothing beyond the report."""
         return []

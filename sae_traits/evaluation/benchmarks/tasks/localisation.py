@@ -80,7 +80,6 @@ class LocalisationTask:
         )
 
     def figures(self, result: LocalisationScores) -> Figures:
-        """The share on the organism first."""
         figures: Figures = {}
         for title, each in (("share on the organism", result.inside), ("share with a keypoint", result.on_part)):
             if each is not None:
@@ -89,7 +88,6 @@ class LocalisationTask:
         return figures
 
     def sentence(self, name: str, result: LocalisationScores) -> str:
-        """Say the first measure, and what random places give."""
         said = []
         if (inside := result.inside) is not None:
             said.append(

@@ -112,12 +112,10 @@ class NewtTask:
         return Outcome(result, credit, question)
 
     def figures(self, result: NewtScores) -> Figures:
-        """All images together first."""
         mean = float(np.mean([each.accuracy for each in result.questions]))
         return result.accuracy.figures("accuracy", "questions") | {"mean of the questions": mean}
 
     def sentence(self, name: str, result: NewtScores) -> str:
-        """Say the accuracy, and what the commonest label gives."""
         return (
             f"With {name} {percent_interval(result.accuracy.individuals)} of {result.n_images:,} images of "
             f"{len(result.questions):,} questions are answered right, where the commonest label is right for "

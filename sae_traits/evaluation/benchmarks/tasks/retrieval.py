@@ -64,7 +64,6 @@ class RetrievalScores:
     directions: tuple[Direction, ...]
 
     def direction(self, texts: Variant, queries: Side) -> Direction:
-        """Look up one direction."""
         return next(each for each in self.directions if (each.texts, each.queries) == (texts, queries))
 
 
@@ -130,7 +129,6 @@ class RetrievalTask:
         return Outcome(result)
 
     def figures(self, result: RetrievalScores) -> Figures:
-        """Recall at 1 by image, then by text."""
         return {
             f"{queries}, {variant}: R@1": result.direction(variant, queries).recall[1]
             for variant in ("as written", "without the name", "the name alone")
@@ -138,7 +136,6 @@ class RetrievalTask:
         }
 
     def sentence(self, name: str, result: RetrievalScores) -> str:
-        """Say recall at 1 by image, with and without names."""
         written, bare, alone = (
             result.direction(variant, "images") for variant in ("as written", "without the name", "the name alone")
         )

@@ -90,11 +90,9 @@ class StructureTask:
         )
 
     def figures(self, result: StructureScores) -> Figures:
-        """Every figure with its interval."""
         return {title: result.figures[name].interval for name, title in TITLES.items() if name in result.figures}
 
     def sentence(self, name: str, result: StructureScores) -> str:
-        """Say the first figure, and what it is without structure."""
         figure = result.figures["within_variance_in_span"]
         said = (
             f"Of the variation within {result.n_classes:,} classes {name} has {figure.value:.3f} in the span of the "

@@ -103,7 +103,6 @@ class TextTask:
         )
 
     def figures(self, result: TextScores) -> Figures:
-        """Specificity first."""
         figures: Figures = {"specific": result.specific, "chance": result.chance}
         if (references := result.references) is not None:
             figures |= {"coverage": references.coverage, "coverage, dealt": references.coverage_dealt}
@@ -112,7 +111,6 @@ class TextTask:
         return figures | {f"agreement on {facet}": alpha for facet, alpha in result.agreement.items()}
 
     def sentence(self, name: str, result: TextScores) -> str:
-        """Say how many texts tell their species from its congeners."""
         return (
             f"With {name} {percent_interval(result.specific)} of {result.n_texts:,} texts are nearest to the images of "
             f"their own species among those of its genus, where chance gives {percent(result.chance)}."

@@ -140,7 +140,6 @@ class ZeroShotTask:
         return Outcome(result, inputs.spread(credit, rows))
 
     def figures(self, result: ZeroShotScores) -> Figures:
-        """Top-1 first."""
         figures = result.top1.figures("top-1") | {
             "top-5": result.top[5].individuals,
             "mean of classes": result.macro[1],
@@ -150,7 +149,6 @@ class ZeroShotTask:
         return figures | {"calibration error": result.calibration_error}
 
     def sentence(self, name: str, result: ZeroShotScores) -> str:
-        """Say how many images are recognised, and whether traits help."""
         said = (
             f"{name} recognises {percent_interval(result.top1.individuals)} of {result.n_images:,} images of "
             f"{result.n_classes:,} classes by name, where guessing gives {percent(result.chance)}"
