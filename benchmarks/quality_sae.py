@@ -208,7 +208,7 @@ def prepare(work: Path, shared: Path, n_patches: int) -> list[FeatureShard]:
     given = {
         "collection": {"source": str(shared / "data" / "leeds_butterfly" / "metadata.csv")},
         "features": {
-            "backbone": {"model": str(shared / "models" / "mobilenet_v2_inat_insect"), "layer": 11},
+            "backbone": {"model": str(shared / "models" / "mobilenet_v2_inat_insect"), "layer": 11, "second_layer": 11},
             "device": "cpu",
         },
     }

@@ -52,6 +52,8 @@ def with_organism(
     source: FeatureSource,
     thresholds: NDArray[np.float32],
     records: Sequence[ImageRecord],
+    *,
+    seed: int = 0,
 ) -> Background:
     """What is known of backgrounds with what the organism looks like, where labels tell enough of it.
 
@@ -59,8 +61,8 @@ def with_organism(
         background: what lies at edges; the others are as in `organism_patches`.
     """
     of_shard = partial(background.of_shard, info=source.info)
-    patches = organism_patches(sae, source, thresholds, records, of_shard)
-    return background if patches is None else replace(background, organism=learn_organism(*patches))
+    patches = organism_patches(sae, source, thresholds, records, of_shard, seed=seed)
+    return background if patches is None else replace(background, organism=learn_organism(*patches, seed=seed))
 
 
 def organism_patches(
