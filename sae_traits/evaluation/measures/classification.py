@@ -66,6 +66,7 @@ def score_classes(
     *,
     ranks: IntArray | None = None,
     logit_scale: float = 100.0,
+    block: int | None = None,
 ) -> ClassScores:
     """Classify images by cosine with the class texts; scores exist for one block of images at a time.
 
@@ -76,6 +77,7 @@ def score_classes(
         ranks: taxon of each class per rank, the finest first, -1 where it is not known `[n_ranks, n_classes]`. Where
             probabilities are summed, a class without a taxon stands for itself.
         logit_scale: factor of the cosine in the softmax.
+        block: images at a time; None bounds the memory, whatever the number of classes.
     """
     images, classes = (unit_length(vectors.astype(np.float32)) for vectors in (images, classes))
     if ranks is None:
@@ -90,7 +92,7 @@ def score_classes(
         rank_right=np.empty((n_ranks, n)),
         rank_right_summed=np.empty((n_ranks, n)),
     )
-    step = rows_per_block(len(classes))
+    step = block or rows_per_block(len(classes))
     for start in range(0, n, step):
         rows = slice(start, start + step)
         of_truth = truth[rows]

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sae_traits.config.benchmark import Protocol
 from sae_traits.errors import CollectionError
 from sae_traits.evaluation.prompts import unit_length
 from sae_traits.evaluation.ranking import count_places, rows_per_block, top_credit
@@ -70,6 +71,9 @@ def simple_shot(
     support_labels: ArrayLike,
     queries: NDArray[np.floating],
     query_labels: ArrayLike,
+    *,
+    protocol: Protocol = "corrected",
+    block: int | None = None,
 ) -> NDArray[np.float64]:
     """Classify queries by the nearest class mean: centred on the support, unit length, Euclidean distance.
 
@@ -80,6 +84,9 @@ def simple_shot(
         support_labels: class of each, numbers or names `[n_support]`.
         queries: features `[n_queries, d]`.
         query_labels: class of each `[n_queries]`; one that the support does not have is never right.
+        protocol: `published` is simpleshot.py of biobench, which compares the *position* of the nearest class among the
+            sorted labels with the label itself, and so is right only where labels are 0, 1, 2 …
+        block: queries at a time; None bounds the memory.
 
     Returns:
         Credit of each query, 1 where it is right, a share where class means tie `[n_queries]`.
@@ -92,13 +99,11 @@ def simple_shot(
     means = np.zeros((len(classes), support.shape[1]), dtype=np.float32)
     np.add.at(means, member, unit_length(support - mean))
     means /= np.bincount(member)[:, None].astype(np.float32)
-    labels = np.asarray(query_labels)
-    position = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
-    truth = np.where(classes[position] == labels, position, -1)
+    truth = _positions(classes, np.asarray(query_labels), protocol)
     # |q - m|^2 = |q|^2 - 2 (q.m - |m|^2 / 2): the class with the largest bracket is the nearest.
     half_square = (means**2).sum(axis=1, keepdims=True) / 2
     credit = np.empty(len(queries))
-    step = rows_per_block(len(classes))
+    step = block or rows_per_block(len(classes))
     for start in range(0, len(queries), step):
         rows = slice(start, start + step)
         nearness = means @ unit_length(queries[rows] - mean).T - half_square
@@ -108,7 +113,7 @@ def simple_shot(
 
 
 def few_shot(
-    features: NDArray[np.floating], labels: ArrayLike, folds: Sequence[Fold]
+    features: NDArray[np.floating], labels: ArrayLike, folds: Sequence[Fold], *, block: int | None = None
 ) -> tuple[tuple[float, ...], NDArray[np.float64]]:
     """Score SimpleShot on every fold; arguments as in `simple_shot`, with all images in one array `[n, d]`.
 
@@ -120,12 +125,24 @@ def few_shot(
     total, times = np.zeros(len(labels)), np.zeros(len(labels))
     accuracy = []
     for fold in folds:
-        right = simple_shot(features[fold.support], labels[fold.support], features[fold.queries], labels[fold.queries])
+        right = simple_shot(
+            features[fold.support], labels[fold.support], features[fold.queries], labels[fold.queries], block=block
+        )
         accuracy.append(float(right.mean()))
         total[fold.queries] += right
         times[fold.queries] += 1
     credit = np.divide(total, times, out=np.full(len(labels), np.nan), where=times > 0)
     return tuple(accuracy), credit
+
+
+def _positions(classes: NDArray[Any], labels: NDArray[Any], protocol: Protocol) -> IntArray:
+    """Position of each label among the sorted classes; -1 where it has none `[n_queries]`."""
+    if protocol == "published":
+        if not np.issubdtype(labels.dtype, np.integer):
+            raise CollectionError("simpleshot.py as published compares positions with labels, which must be numbers")
+        return np.where((labels >= 0) & (labels < len(classes)), labels, -1)
+    position = np.minimum(np.searchsorted(classes, labels), len(classes) - 1)
+    return np.where(classes[position] == labels, position, -1)
 
 
 def _rows_by_class(labels: ArrayLike, k: int) -> list[list[int]]:

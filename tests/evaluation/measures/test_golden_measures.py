@@ -5,19 +5,18 @@ import pytest
 import sklearn
 import torch
 from golden_set import keys_with, load
-from ranked_lists import retrieve_ranked
 
 from sae_traits.errors import CollectionError
 from sae_traits.evaluation.benchmarks.tasks.attributes import macro_f1
 from sae_traits.evaluation.measures.agreement import krippendorff_alpha
 from sae_traits.evaluation.measures.attributes import fishnet_right
-from sae_traits.evaluation.measures.calibration import N_BINS, expected_calibration_error
+from sae_traits.evaluation.measures.calibration import expected_calibration_error
 from sae_traits.evaluation.measures.class_names import ClassName, class_text
 from sae_traits.evaluation.measures.classification import macro, score_classes
 from sae_traits.evaluation.measures.clustering import clustering_right, semi_supervised_k_means
 from sae_traits.evaluation.measures.distance_matrices import mantel
 from sae_traits.evaluation.measures.few_shot import few_shot, independent_folds, simple_shot
-from sae_traits.evaluation.measures.retrieval import retrieve
+from sae_traits.evaluation.measures.retrieval import ranked_scores, retrieve
 from sae_traits.evaluation.measures.structure import centred, variant_figures, within_variance_in_span
 from sae_traits.evaluation.measures.svm import newt_task
 from sae_traits.evaluation.prompts import Prompter, unit_length
@@ -68,24 +67,33 @@ def test_folds_and_accuracies_are_those_of_the_released_code():
         assert (np.mean(accuracies), np.std(accuracies)) == pytest.approx((expected["mean"], expected["std"]), abs=1e-9)
 
 
-def test_simpleshot_compares_labels_whatever_their_numbers():
+def test_simpleshot_compares_positions_as_published_and_labels_when_corrected():
     arrays, golden = load("few_shot")
     expected = golden["simpleshot.py"]
     support, queries = expected["support_rows"], expected["query_rows"]
     features = arrays["features"]
-    for labels in (arrays["labels"], 2 * arrays["labels"]):
-        right = simple_shot(features[support], labels[support], features[queries], labels[queries])
-        assert right.tolist() == expected["correct"]
+
+    def right(labels, protocol):
+        return simple_shot(
+            features[support], labels[support], features[queries], labels[queries], protocol=protocol
+        ).tolist()
+
+    labels = arrays["labels"]
+    for protocol in PROTOCOLS:
+        assert right(labels, protocol) == expected["correct"]
+    assert right(2 * labels, "corrected") == expected["correct"]
+    assert np.mean(right(2 * labels, "published")) == pytest.approx(expected["accuracy_with_labels_doubled"], abs=1e-6)
 
 
 def test_linear_machines_are_scikit_learns():
     arrays, golden = load("svm")
-    right = []
+    outcomes = []
     for task in golden["tasks"]:
         features, labels, is_train = (arrays[f"{task['task']}.{of}"] for of in ("features", "labels", "is_train"))
-        right.append(newt_task(features, labels, is_train))
-        assert (right[-1] == (task["linear"]["predictions"] == labels[~is_train])).all()
-    assert np.concatenate(right).mean() == pytest.approx(golden["micro_linear"])
+        outcomes.append(newt_task(features, labels, is_train))
+        assert outcomes[-1].decision == pytest.approx(task["linear"]["decision"], abs=1e-5)
+        assert outcomes[-1].predictions.tolist() == task["linear"]["predictions"]
+    assert np.concatenate([outcome.right for outcome in outcomes]).mean() == pytest.approx(golden["micro_linear"])
 
 
 @pytest.mark.slow
@@ -96,8 +104,10 @@ def test_the_random_search_of_newt_is_the_published_one():
     right = []
     for task in golden["tasks"]:
         features, labels, is_train = (arrays[f"{task['task']}.{of}"] for of in ("features", "labels", "is_train"))
-        right.append(newt_task(features, labels, is_train, protocol="published", seed=golden["random_state"]))
-        assert (right[-1] == (task["random_search"]["predictions"] == labels[~is_train])).all()
+        outcome = newt_task(features, labels, is_train, protocol="published", seed=golden["random_state"])
+        assert outcome.parameters == pytest.approx(task["random_search"]["best"])
+        assert outcome.predictions.tolist() == task["random_search"]["predictions"]
+        right.append(outcome.right)
     assert np.concatenate(right).mean() == pytest.approx(golden["micro_random_search"])
 
 
@@ -167,19 +177,24 @@ def test_ranked_lists_are_scored_as_inquire_does():
         scores, relevant = arrays[f"{case['case']}.score"], arrays[f"{case['case']}.relevant"]
         kth = np.sort(scores)[::-1][case["k"] - 1]
         whole = (scores >= kth).sum() == case["k"] or not relevant[scores == kth].any()
-        if whole:  # a relevant row in a tie across k counts in part
-            scored = retrieve_ranked(scores, relevant, depth=case["k"])
-            assert scored.average_precision == pytest.approx([case["ap"]], abs=1e-9), case["case"]
-            assert scored.ndcg == pytest.approx([case["ndcg"]], abs=1e-9), case["case"]
+        for protocol in PROTOCOLS if whole else ("published",):  # a relevant row in a tie across k counts in part
+            scored = ranked_scores(scores, relevant, case["k"], protocol=protocol)
+            assert scored.average_precision == pytest.approx(case["ap"], abs=1e-9), case["case"]
+            assert scored.ndcg == pytest.approx(case["ndcg"], abs=1e-9), case["case"]
             if len(np.unique(scores)) == len(scores):
-                assert scored.reciprocal_rank == pytest.approx([case["mrr"]], abs=1e-9), case["case"]
+                assert scored.reciprocal_rank == pytest.approx(case["mrr"], abs=1e-9), case["case"]
+                assert scored.precision == pytest.approx(case["precision"], abs=1e-9)
+                assert scored.recall == pytest.approx(case["recall"], abs=1e-9)
 
 
-def test_reciprocal_rank_under_ties_is_the_expected_one():
+def test_reciprocal_rank_under_ties_is_the_expected_one_and_as_published_that_of_the_rows():
     _, golden = load("retrieval")
-    expected = golden["mrr_of_four_equal_scores"]["expected_over_random_ties"]
-    for relevant in ([1, 0, 0, 0], [0, 0, 0, 1]):
-        assert retrieve_ranked([7] * 4, relevant).reciprocal_rank == pytest.approx([expected], abs=1e-9)
+    expected = golden["mrr_of_four_equal_scores"]
+    first, last = [1, 0, 0, 0], [0, 0, 0, 1]
+    for relevant, published in ((first, expected["relevant_first"]), (last, expected["relevant_last"])):
+        assert ranked_scores([7] * 4, relevant, 4, protocol="published").reciprocal_rank == published
+        corrected = ranked_scores([7] * 4, relevant, 4).reciprocal_rank
+        assert corrected == pytest.approx(expected["expected_over_random_ties"], abs=1e-9)
 
 
 def test_recall_counts_rows_of_the_group_and_as_published_the_own_row():
@@ -196,6 +211,10 @@ def test_recall_counts_rows_of_the_group_and_as_published_the_own_row():
                 assert low - 1e-9 <= corrected.recall[k].mean() <= high + 1e-9, (case["case"], direction, k)
                 if "group" not in case:  # equal texts tie, and which of them the released code puts first is arbitrary
                     assert published.recall[k].mean() == pytest.approx(case["published"][direction][f"R@{k}"])
+            if "group" not in case:
+                name = {"i2t": "image_to_text", "t2i": "text_to_image"}[direction]
+                expected = case["open_clip_train_get_clip_metrics"][f"{name}_mean_rank"]
+                assert corrected.rank.mean() == pytest.approx(expected, abs=1e-9)
 
 
 def test_structure_is_that_of_scipy():
@@ -236,5 +255,7 @@ def test_calibration_is_torchmetrics():
     arrays, golden = load("statistics")
     probabilities = arrays["ece_probabilities"]
     right = probabilities.argmax(axis=1) == arrays["ece_labels"]
-    error = expected_calibration_error(probabilities.max(axis=1), right)
-    assert error == pytest.approx(golden["expected_calibration_error"][f"{N_BINS}_bins_l1"], abs=1e-6)
+    for key, expected in golden["expected_calibration_error"].items():
+        n_bins, _, norm = key.split("_")
+        error = expected_calibration_error(probabilities.max(axis=1), right, n_bins=int(n_bins), norm=norm)
+        assert error == pytest.approx(expected, abs=1e-6)

@@ -1,17 +1,14 @@
 """What no measure may depend on; and what the best, the worst and the indifferent model get."""
 
 import tracemalloc
-from unittest.mock import patch
 
 import numpy as np
 import pytest
 from hypothesis import assume, example, given, settings
 from hypothesis.strategies import integers
-from ranked_lists import retrieve_ranked
 from sklearn.metrics import average_precision_score, ndcg_score, top_k_accuracy_score
 
 from sae_traits.errors import CollectionError
-from sae_traits.evaluation import ranking
 from sae_traits.evaluation.benchmarks.tasks.attributes import macro_f1
 from sae_traits.evaluation.measures.agreement import krippendorff_alpha
 from sae_traits.evaluation.measures.attributes import fishnet_right
@@ -20,7 +17,7 @@ from sae_traits.evaluation.measures.classification import macro, rank_codes, sco
 from sae_traits.evaluation.measures.clustering import clustering_right, semi_supervised_k_means
 from sae_traits.evaluation.measures.distance_matrices import mantel
 from sae_traits.evaluation.measures.few_shot import draw_support, few_shot, independent_folds, simple_shot
-from sae_traits.evaluation.measures.retrieval import retrieve
+from sae_traits.evaluation.measures.retrieval import ranked_scores, retrieve
 from sae_traits.evaluation.measures.structure import (
     centred,
     structure_of_traits,
@@ -33,11 +30,6 @@ from sae_traits.evaluation.statistics import bootstrap_intervals
 
 EXAMPLES = settings(max_examples=15, deadline=None)
 SEED = integers(0, 10_000)
-
-
-def in_blocks_of(n_scores):
-    """At most so many scores, and one row, are in memory at a time."""
-    return patch.object(ranking, "_MAX_SCORES", n_scores)
 
 
 def tied_vectors(generator, n, d=6):
@@ -74,9 +66,9 @@ def test_classification_depends_on_no_order_and_no_block(seed, n_classes, block)
     images, classes = tied_vectors(generator, 40), tied_vectors(generator, n_classes)
     truth, ranks = generator.integers(n_classes, size=40), taxonomy(generator, n_classes)
     expected = every_score(score_classes(images, classes, truth, ranks=ranks))
-    with in_blocks_of(block * n_classes):
-        in_blocks = every_score(score_classes(images, classes, truth, ranks=ranks))
-    assert in_blocks == pytest.approx(expected, nan_ok=True, abs=1e-5)
+    assert every_score(score_classes(images, classes, truth, ranks=ranks, block=block)) == pytest.approx(
+        expected, nan_ok=True, abs=1e-5
+    )
     rows, order = generator.permutation(40), generator.permutation(n_classes)
     shuffled = score_classes(images[rows], classes[order], np.argsort(order)[truth[rows]], ranks=ranks[:, order])
     assert every_score(shuffled) == pytest.approx(expected[:, rows], nan_ok=True, abs=1e-5)
@@ -144,15 +136,13 @@ def test_few_shot_depends_on_no_order_of_queries_no_names_and_no_block(seed, blo
     names = np.array(["e", "a", "d", "b", "c"])[labels]
     folds = independent_folds(labels, 2)
     _, expected = few_shot(features, labels, folds)
-    with in_blocks_of(block * 5):
-        assert few_shot(features, names, folds)[1] == pytest.approx(expected, nan_ok=True)
+    assert few_shot(features, names, folds, block=block)[1] == pytest.approx(expected, nan_ok=True)
     assert [fold.support.tolist() for fold in independent_folds(names, 2)] == [f.support.tolist() for f in folds]
     order = generator.permutation(30)
     support, queries = folds[0].support, folds[0].queries
     right = simple_shot(features[support], labels[support], features[queries], labels[queries])
     queries = queries[order]
-    with in_blocks_of(block * 5):
-        shuffled = simple_shot(features[support], labels[support], features[queries], labels[queries])
+    shuffled = simple_shot(features[support], labels[support], features[queries], labels[queries], block=block)
     assert shuffled == pytest.approx(right[order])
 
 
@@ -193,8 +183,8 @@ def test_newt_depends_on_no_names():
     features, labels = generator.normal(size=(40, 5)), np.arange(40) % 2
     is_train = np.arange(40) < 20
     first = newt_task(features, labels, is_train)
-    assert (newt_task(features, np.array(["no", "yes"])[labels], is_train) == first).all()
-    assert newt_task(np.eye(2)[labels] + generator.normal(0, 0.01, (40, 2)), labels, is_train).all()
+    assert (newt_task(features, np.array(["no", "yes"])[labels], is_train).right == first.right).all()
+    assert newt_task(np.eye(2)[labels] + generator.normal(0, 0.01, (40, 2)), labels, is_train).right.all()
 
 
 def test_attributes_of_a_perfect_and_of_a_constant_model():
@@ -238,15 +228,14 @@ def test_retrieval_depends_on_no_order_no_names_and_no_block(seed, block):
     own = np.concatenate([np.arange(8), generator.integers(8, size=22)])
     wanted = generator.integers(8, size=20)
 
-    def scores(*arguments):
-        found = retrieve(*arguments, ks=(1, 4), depth=7)
-        parts = (*found.recall.values(), found.reciprocal_rank, found.average_precision, found.ndcg)
+    def scores(*arguments, **options):
+        found = retrieve(*arguments, ks=(1, 4), depth=7, **options)
+        parts = (*found.recall.values(), found.rank, found.reciprocal_rank, found.average_precision, found.ndcg)
         return np.stack(parts)
 
     expected = scores(queries, gallery, wanted, own)
     rows, order, names = generator.permutation(20), generator.permutation(30), np.array(list("hgfedcba"))
-    with in_blocks_of(block * 30):
-        assert scores(queries, gallery, names[wanted], names[own]) == pytest.approx(expected, abs=1e-9)
+    assert scores(queries, gallery, names[wanted], names[own], block=block) == pytest.approx(expected, abs=1e-9)
     shuffled = scores(queries[rows], gallery[order], wanted[rows], own[order])
     assert shuffled == pytest.approx(expected[:, rows], abs=1e-9)
 
@@ -262,13 +251,19 @@ def test_expected_values_under_ties_are_means_over_random_orders(seed):
     orders = np.argsort(-(scores + 0.5 * noise), axis=1)
     hits = relevant[orders]
     place = hits.argmax(axis=1)
-    found = retrieve_ranked(scores, relevant, ks=(2,), depth=4)
+    expected = ranked_scores(scores, relevant, 4)
     reciprocal = np.where(place < 4, 1 / (place + 1), 0)
-    assert found.reciprocal_rank[0] == pytest.approx(reciprocal.mean(), abs=0.03)
-    of_all = retrieve_ranked(scores, relevant, depth=8).average_precision[0]
-    assert of_all == pytest.approx(average_precision_score(relevant, scores))
-    assert found.ndcg[0] == pytest.approx(ndcg_score([relevant], [scores], k=4))
+    assert expected.reciprocal_rank == pytest.approx(reciprocal.mean(), abs=0.03)
+    assert expected.precision == pytest.approx(hits[:, :4].mean(), abs=0.03)
+    assert ranked_scores(scores, relevant, 8).average_precision == pytest.approx(
+        average_precision_score(relevant, scores)
+    )
+    assert expected.ndcg == pytest.approx(ndcg_score([relevant], [scores], k=4))
+    angle = scores[None] / 5
+    gallery = np.concatenate([np.cos(angle), np.sin(angle)]).T[:, ::-1]
+    found = retrieve(np.array([[1.0, 0.0]]), gallery, [True], relevant, ks=(2,))
     assert found.recall[2][0] == pytest.approx((place < 2).mean(), abs=0.03)
+    assert found.rank[0] == pytest.approx((place + 1).mean(), abs=0.1)
 
 
 def test_retrieval_of_a_perfect_model_with_duplicates_and_of_a_constant_one():
@@ -277,24 +272,28 @@ def test_retrieval_of_a_perfect_model_with_duplicates_and_of_a_constant_one():
     perfect = retrieve(vectors, vectors, groups, groups, ks=(1, 5), depth=2)
     for measure in (*perfect.recall.values(), perfect.reciprocal_rank, perfect.average_precision, perfect.ndcg):
         assert (measure == 1).all()
+    assert (perfect.rank == 1).all()
     assert retrieve(vectors, vectors, groups, groups, protocol="published").recall[1].mean() < 1
     constant = retrieve(np.ones((6, 2)), np.ones((6, 2)), np.arange(6), np.arange(6), ks=(1, 3))
     assert constant.recall[1] == pytest.approx([1 / 6] * 6)
     assert constant.recall[3] == pytest.approx([1 / 2] * 6)
+    assert constant.rank == pytest.approx([3.5] * 6)
 
 
-def test_a_tie_across_k_counts_in_part():
+def test_a_tie_across_k_counts_in_part_and_as_published_by_its_first_rows():
     scores, relevant = [3, 2, 2, 2, 1], [0, 1, 0, 0, 0]
-    for found in (
-        retrieve_ranked(*of, ks=(2,), depth=2) for of in ((scores, relevant), (scores[::-1], relevant[::-1]))
-    ):
-        assert found.recall[2] == pytest.approx([1 / 3])
-        assert found.reciprocal_rank == pytest.approx([1 / 3 * 1 / 2])
+    assert ranked_scores(scores, relevant, 2).recall == pytest.approx(1 / 3)
+    assert ranked_scores(scores, relevant, 2).reciprocal_rank == pytest.approx(1 / 3 * 1 / 2)
+    assert ranked_scores(scores, relevant, 2, protocol="published").recall == 1
+    assert ranked_scores(scores[::-1], relevant[::-1], 2, protocol="published").recall == 0
+    assert ranked_scores(scores[::-1], relevant[::-1], 2).recall == pytest.approx(1 / 3)
 
 
 def test_a_query_without_its_group_in_the_gallery_is_named():
     with pytest.raises(CollectionError, match="query 1, of group 'wasp'"):
         retrieve(np.eye(2), np.eye(2), ["bee", "wasp"], ["bee", "fly"])
+    with pytest.raises(CollectionError, match="without a relevant row"):
+        ranked_scores([1, 2], [0, 0], 2)
 
 
 @EXAMPLES

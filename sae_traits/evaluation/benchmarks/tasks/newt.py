@@ -81,7 +81,7 @@ class NewtTask:
         for number, name in enumerate(names.tolist()):
             train, test = (np.flatnonzero((question == number) & of) for of in (is_train, is_test))
             rows = np.concatenate([train, test])
-            credit[test] = newt_task(
+            found = newt_task(
                 model.images[rows],
                 inputs.truth[rows],
                 np.arange(len(rows)) < len(train),
@@ -92,6 +92,7 @@ class NewtTask:
             labels, counts = np.unique(inputs.truth[train], return_counts=True)
             # of two labels that are equally common either one would do
             shares = (counts == counts.max()) / (counts == counts.max()).sum()
+            credit[test] = found.right
             chances[test] = (inputs.truth[test][:, None] == labels) @ shares
             questions.append(
                 Question(
