@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from sae_traits.config.benchmark import Protocol
 from sae_traits.evaluation.ranking import rows_per_block
 from sae_traits.evaluation.statistics import group_means
 
@@ -17,21 +18,23 @@ TOLERANCE = 1e-4
 
 
 def clustering_right(
-    labels: ArrayLike, clusters: ArrayLike, *, old: NDArray[np.bool_] | None = None
+    labels: ArrayLike, clusters: ArrayLike, *, old: NDArray[np.bool_] | None = None, protocol: Protocol = "corrected"
 ) -> NDArray[np.bool_]:
     """Tell which images lie in the cluster that is matched to their class `[n]`; the accuracy is their share.
 
     Args:
         labels: classes, numbers or names `[n]`.
         clusters: numbers or names of any kind `[n]`.
-        old: which images are of classes with labelled images `[n]`: as published, clusters are matched with these and
-            with new classes separately, so that one may count for two. None is one matching, each with one at most.
+        old: which images are of classes with labelled images `[n]`; `published` needs it.
+        protocol: `corrected` is one matching of clusters and classes, each with one at most. `published` matches
+            separately for old and for new classes, so that a cluster may count for two.
 
     Source: Kuhn 1955; herbarium19.py of BioCLIP 2, after Vaze et al. 2022.
     """
     labels, clusters = np.asarray(labels), np.asarray(clusters)
-    if old is None:
+    if protocol == "corrected":
         return _matched(labels, clusters)
+    assert old is not None, "the published accuracy is taken of old and new classes separately"
     right = np.zeros(len(labels), dtype=bool)
     for part in (old, ~old):
         right[part] = _matched(labels[part], clusters[part])

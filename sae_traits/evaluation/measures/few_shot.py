@@ -42,14 +42,8 @@ def independent_folds(labels: ArrayLike, k: int, *, n_folds: int = 5, seed: int 
     Source: classification.py of BioCLIP 2: `random.seed(fold)`, then the rows of every class, in the order in which
     classes first appear, are shuffled; the first k are support.
     """
-    folds = []
-    for fold in range(n_folds):
-        generator, rows = random.Random(seed + fold), _rows_by_class(labels, k)
-        for of_class in rows:
-            generator.shuffle(of_class)
-        support, queries = ([row for of_class in rows for row in of_class[part]] for part in (slice(k), slice(k, None)))
-        folds.append(Fold(np.array(support, dtype=np.int64), np.array(queries, dtype=np.int64)))
-    return tuple(folds)
+    rows = _rows_by_class(labels, k)
+    return tuple(_shuffled_fold([list(of_class) for of_class in rows], k, seed + fold) for fold in range(n_folds))
 
 
 def draw_support(labels: ArrayLike, k: int, seed: int) -> IntArray:
@@ -156,3 +150,13 @@ def _rows_by_class(labels: ArrayLike, k: int) -> list[list[int]]:
     if all(len(of_class) == k for of_class in rows.values()):
         raise CollectionError(f"no class has more than the {k} images to learn from, so none is left to classify")
     return list(rows.values())
+
+
+def _shuffled_fold(rows: Sequence[list[int]], k: int, seed: int) -> Fold:
+    """Shuffle the rows of every class in place, and take the first k of each."""
+    generator = random.Random(seed)
+    for of_class in rows:
+        generator.shuffle(of_class)
+    support = [row for of_class in rows for row in of_class[:k]]
+    queries = [row for of_class in rows for row in of_class[k:]]
+    return Fold(np.array(support, dtype=np.int64), np.array(queries, dtype=np.int64))

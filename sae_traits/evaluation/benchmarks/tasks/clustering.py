@@ -87,7 +87,7 @@ class ClusteringTask:
             n_old = len(set(truth[known].tolist()))
             is_old[draw] = old
             credits[draw, rest] = clustering_right(truth[rest], clusters)
-            published[draw, rest] = clustering_right(truth[rest], clusters, old=old[rest])
+            published[draw, rest] = clustering_right(truth[rest], clusters, old=old[rest], protocol="published")
         if inputs.config.protocol == "published":
             credits = published
         scored = np.isfinite(credits)
