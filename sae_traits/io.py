@@ -117,6 +117,20 @@ def whole_file(path: Path, *, on_full_disk: str = "free some space, and run it a
         partial.unlink(missing_ok=True)
 
 
+def check_writable(path: Path) -> None:
+    """Check that a file can be written, before the work whose result it is to hold.
+
+    Raises:
+        StoreError: its folder is not there or cannot be written into, or it is a folder itself.
+    """
+    if not path.parent.is_dir():
+        raise StoreError(f"cannot write {path}: there is no folder {path.parent}; make it, or name another file")
+    if path.is_dir():
+        raise StoreError(f"cannot write {path}: it is a folder; name a file")
+    if not os.access(path.parent, os.W_OK):
+        raise StoreError(f"cannot write {path}: the folder {path.parent} cannot be written into; name another file")
+
+
 def is_unfinished(name: str, *files: str) -> bool:
     """Whether a name is what `whole_file` calls one of some files while it is written, and a kill leaves."""
     of_any = "|".join(map(re.escape, files))

@@ -11,6 +11,7 @@ import re
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import BinaryIO, cast
 from xml.parsers import expat
@@ -19,7 +20,7 @@ from sae_traits.describers.species_context import SpeciesContext
 from sae_traits.describers.wikitext import form_section, lead, links, plain_text, template_names
 from sae_traits.errors import CollectionError
 from sae_traits.images.names import rank_name
-from sae_traits.logging import say
+from sae_traits.logging import say, track
 from sae_traits.schema import Taxon
 
 MAX_READINGS = 4
@@ -241,7 +242,12 @@ def read_pages(dump: Path, is_wanted: Callable[[str], bool]) -> Iterator[Page]:
             is_compressed = plain.read(3) == b"BZh"
             plain.seek(0)
             stream = cast(BinaryIO, bz2.BZ2File(plain)) if is_compressed else plain
-            while chunk := stream.read(_CHUNK):
+            n_bytes = max(1, dump.stat().st_size)
+
+            def how_far() -> str:
+                return f"{100 * plain.tell() / n_bytes:.0f} % of {dump.name}"
+
+            for chunk in track(iter(partial(stream.read, _CHUNK), b""), "context", None, "piece", how_far):
                 reader.parser.Parse(chunk, False)
                 yield from reader.take()
             reader.parser.Parse(b"", True)

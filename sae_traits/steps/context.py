@@ -15,6 +15,7 @@ from sae_traits.describers.species_context import (
 from sae_traits.describers.wiki_dump import contexts_of_dump
 from sae_traits.errors import ConfigError
 from sae_traits.images.table_files import TABLE_SUFFIXES
+from sae_traits.io import check_writable
 from sae_traits.runs.folder import RunFolder
 from sae_traits.schema import Collection
 
@@ -45,7 +46,9 @@ def write_species_table(source: Path, *, species: Path, out: Path) -> SpeciesTab
     Raises:
         ConfigError: no species are named, or a table cannot be used.
         CollectionError: the dump cannot be read.
+        StoreError: `out` cannot be written, which is said before the dump is read: a large one takes hours.
     """
+    check_writable(out)
     if species.is_dir():
         folder = RunFolder(species)
         folder.check_is_run()

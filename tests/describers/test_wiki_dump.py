@@ -1,6 +1,8 @@
 """The species table from a dump: homonyms, redirects, pages of several meanings; and dumps that are none."""
 
 import bz2
+import random
+import re
 import tracemalloc
 from dataclasses import astuple
 
@@ -51,6 +53,19 @@ def test_the_table_of_a_small_dump(tmp_path, compress):
     (tmp_path / "dump").write_bytes(compress(dump_of(PAGES)))
     rows = contexts_of_dump(tmp_path / "dump", WANTED)
     assert [astuple(row) for row in rows] == EXPECTED
+
+
+@pytest.mark.parametrize("compress", [bytes, bz2.compress])
+def test_a_long_reading_says_how_far_it_is(tmp_path, monkeypatch, caplog, compress):
+    caplog.set_level("INFO", logger="sae_traits")
+    monkeypatch.setattr("sae_traits.logging.SECONDS_BETWEEN_LINES", 0.0)
+    grain = random.Random(0).randbytes(400_000).hex()  # nothing that bzip2 could make small
+    (tmp_path / "wiki.xml").write_bytes(compress(dump_of({"Another page": grain, "Aus bus": "Green."})))
+    contexts_of_dump(tmp_path / "wiki.xml", [Taxon(species="Aus bus")])
+    shares = [int(share) for share in re.findall(r"context: .* (\d+) % of wiki.xml", caplog.text)]
+    assert len(shares) > 2
+    assert shares == sorted(shares)
+    assert (shares[0] < 80, shares[-1]) == (True, 100)
 
 
 def test_without_a_kingdom_a_name_of_two_organisms_is_nobodys(tmp_path):
