@@ -187,8 +187,9 @@ examples:
   sae-traits atlas runs/moths
   sae-traits review import runs/moths anna.json ben.json sheet-carla.csv
 
-Raters get the folder RUN/atlas/review alone: the other pages of the atlas show which sentences are the real ones. What
-each item is stays in RUN/review. After an import the dataset says in the column `reviewed` what was said of a trait.""",
+Raters get the folder RUN/atlas/review alone: the other pages of the atlas show which sentences are the real ones.
+What each item is stays in RUN/review. After an import the dataset says in the column `reviewed` what was said of a
+trait.""",
 )
 def review(arguments: argparse.Namespace) -> int:
     given = {name for name in ("n", "sample_seed", "beside", "half_width") if getattr(arguments, name) is not None}

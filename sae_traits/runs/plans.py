@@ -5,6 +5,7 @@ from __future__ import annotations
 from sae_traits.config.describer import RuleDescriberConfig
 from sae_traits.describers.captions import Guidance, make_captioner
 from sae_traits.errors import ConfigError
+from sae_traits.rendering import listed
 from sae_traits.runs.context import Context
 from sae_traits.runs.sharding import Shard
 from sae_traits.traits.captions import CaptionPlan
@@ -37,7 +38,8 @@ def caption_plan(context: Context, guidance: Guidance) -> CaptionPlan:
     """Which images get a caption; those that are described as if they had no labels are captioned so, too.
 
     Raises:
-        ConfigError: there is guidance, and the describer is told nothing.
+        ConfigError: there is guidance, and the describer is told nothing; or there are examples, and none for the class
+            of any image.
     """
     config = context.config
     if isinstance(config.describer, RuleDescriberConfig) and guidance != Guidance():
@@ -46,4 +48,11 @@ def caption_plan(context: Context, guidance: Guidance) -> CaptionPlan:
             "out, or choose another --describer"
         )
     collection = without_labels(context.collection, config.regions.unlabelled_splits)
+    if guidance.examples is not None and all(guidance.lacks_examples(one.taxon) for one in collection.images):
+        classes = sorted({one.taxon.class_ for one in collection.images if one.taxon.class_})
+        has = f"its classes are {listed(classes)}" if classes else "its images have no class (column class of the table)"
+        raise ConfigError(
+            f"--examples are of {listed(sorted(guidance.examples))}, and no image of {context.folder.path} is: {has}; "
+            "no image would get a caption"
+        )
     return CaptionPlan(collection, guidance, make_captioner(config.describer), config.describer.use_masks)

@@ -112,7 +112,7 @@ class RunStatus:
         run, command = shlex.quote(str(self.folder.path)), _COMMANDS.get(self.next, self.next)
         own = f"`sae-traits {command} {run}`"
         if self.next in OF_NO_RUN:
-            return own
+            return f"{own} with the options that it was begun with, which no run keeps"
         whole = f"`sae-traits run --config {shlex.quote(str(self.folder.config))} --out {run}`"
         return f"{whole}, which does all that is left (or {own})" if command else whole
 
@@ -149,7 +149,7 @@ def _traits(counts: Counts) -> str:
 
 def _captions(counts: Counts) -> str:
     left = f", {counts['n_open']:,} images left to ask about" if counts["n_open"] else ""
-    return f"{counts['n_captions']:,} captions{left}"
+    return f"{counts['n_captions']:,} captions by {counts['describer']}, {counts['describer_model']}{left}"
 
 
 _MADE: dict[str, Callable[[Counts], str]] = {

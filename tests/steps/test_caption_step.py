@@ -4,6 +4,7 @@ import csv
 import json
 
 import pytest
+from describer_server.running import describer_server
 from describers.small_dump import dump_of
 from steps.small_runs import content
 
@@ -17,6 +18,8 @@ from sae_traits.schema import Collection
 from sae_traits.steps import ALL_STEPS, run_steps
 
 OF_SQLITE = ("pictures.sqlite-shm", "pictures.sqlite-wal")
+SERVED = ("--describer", "server", "--describer-model", "a-model", "--base-url", "http://127.0.0.1:9/v1")
+"""By nobody: what is refused is refused before anybody is asked."""
 
 
 def test_captions_are_written_released_and_trained_on(run, capsys, tmp_path):
@@ -86,6 +89,18 @@ def test_what_cannot_end_in_the_dataset_is_refused_before_anything_is_asked_or_k
         assert content(run) == before
 
 
+def test_the_state_of_a_run_says_who_captioned_and_that_the_same_options_go_on(run, capsys):
+    """Options of captions are no run's: the bare command would have others written, by another describer."""
+    with describer_server(reply={"choices": []}) as server:
+        words = ["--describer", "server", "--describer-model", "a-model", "--base-url", server.base_url]
+        assert main(["caption", str(run), *words, "--max-consecutive-unusable", "2"]) == 3
+    capsys.readouterr()
+    assert main(["status", str(run)]) == 0
+    said = capsys.readouterr().out
+    assert "captions by server, a-model" in said
+    assert f"`sae-traits caption {run}` with the options that it was begun with" in said
+
+
 def test_a_species_table_is_made_of_a_dump(tmp_path, capsys):
     pages = {"Aus bus": "'''''Aus bus''''' is a beetle.\n== Description ==\nGreen, with {{cvt|2|mm}} long legs."}
     (tmp_path / "wiki.xml").write_bytes(dump_of(pages))
@@ -117,6 +132,7 @@ def test_a_species_table_is_made_of_a_dump(tmp_path, capsys):
         (["caption", "{run}", "--context", "{tmp}/bad.csv"], 2, "needs the columns species and text"),
         (["caption", "{run}", "--context", "{tmp}/absent.csv"], 2, "cannot read the species table"),
         (["caption", "{run}", "--examples", "{tmp}/good.csv"], 2, "needs the columns class and examples"),
+        (["caption", "{run}", *SERVED, "--examples", "{tmp}/birds.csv"], 2, "are of aves, and no image of"),
         (["caption", "{run}", "--show", "crop"], 2, "there is no --show here"),
         (["caption", "{run}", "--context", "{tmp}/two.csv"], 2, "two texts for Aus bus"),
         (["caption", "{tmp}/empty"], 1, "is not a run"),
@@ -127,6 +143,7 @@ def test_bad_input_is_refused_in_one_line(run, tmp_path, capsys, words, code, re
     (tmp_path / "bad.csv").write_text("a,b\n1,2\n")
     (tmp_path / "good.csv").write_text("species,text\nAus bus,Green.\n")
     (tmp_path / "two.csv").write_text("species,text\nAus bus,Green.\nAus bus,Red.\n")
+    (tmp_path / "birds.csv").write_text("class,examples\nAves,A bird with a red breast.\n")
     (tmp_path / "empty").mkdir()
     before = content(run, *OF_SQLITE)
     assert main([word.format(tmp=tmp_path, run=run) for word in words]) == code
