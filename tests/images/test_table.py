@@ -272,7 +272,7 @@ def test_no_table_in_a_folder_is_passed_over_in_silence(tmp_path, caplog):
     assert "labels.csv is not read: a table beside folders is called metadata.csv" in caplog.text
     assert "labels.jsonl is not read: a table beside folders is called metadata.csv" in caplog.text
     assert "metadata.txt is not read; save it as metadata.csv" in caplog.text
-    assert not any(word in caplog.text for word in ("hidden", "open", "notes"))
+    assert not any(name in caplog.text for name in ("hidden.csv", "~$open", "notes.txt"))
     inner = f"train/metadata.jsonl is not read: the table of a collection lies in {tmp_path} itself, with files such as"
     assert f"{inner} train/a.jpg and a column split; or give {tmp_path}/train as the source" in caplog.text
     (tmp_path / "Metadata.CSV").write_text("file,species\n")
