@@ -50,7 +50,7 @@ def caption_plan(context: Context, guidance: Guidance) -> CaptionPlan:
     collection = without_labels(context.collection, config.regions.unlabelled_splits)
     if guidance.examples is not None and all(guidance.lacks_examples(one.taxon) for one in collection.images):
         classes = sorted({one.taxon.class_ for one in collection.images if one.taxon.class_})
-        has = f"its classes are {listed(classes)}" if classes else "its images have no class (column class of the table)"
+        has = f"its classes are {listed(classes)}" if classes else "no image has a class (column class of the table)"
         raise ConfigError(
             f"--examples are of {listed(sorted(guidance.examples))}, and no image of {context.folder.path} is: {has}; "
             "no image would get a caption"
