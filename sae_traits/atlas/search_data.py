@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from sae_traits.atlas.nouns import Atlas, TraitOfImage
+from sae_traits.atlas.nouns import Atlas, Species, TraitOfImage
 
 
 def search_columns(atlas: Atlas) -> dict[str, Any]:
@@ -26,7 +26,7 @@ def search_columns(atlas: Atlas) -> dict[str, Any]:
             latent = -1 if trait.latent is None else latents[trait.latent]
             traits += [i, text, latent]
     return {
-        "species": [[one.name, one.page, " ".join(filter(None, one.lineage.values()))] for one in atlas.species],
+        "species": [[one.name, one.page, _taxa_above(one)] for one in atlas.species],
         "latents": [[latent.number, latent.name or ""] for latent in atlas.latents.values()],
         "rights": list(rights),
         "images": images,
@@ -39,3 +39,8 @@ def _besides(trait: TraitOfImage) -> str:
     """Part and attributes, as words; those of the sentence are left out."""
     words = [trait.part or "", *(f"{name} {value}" for name, value in trait.attributes)]
     return " · ".join(word for word in words if word)
+
+
+def _taxa_above(species: Species) -> str:
+    """The taxa that a species is of, but for those that its name says."""
+    return " ".join(taxon for taxon in species.lineage.values() if taxon and taxon not in species.name)

@@ -152,7 +152,8 @@ window.atlas = { species: {}, suggested: {} };
     }
     for (const number of found.latents.slice(0, 12)) {
       const link = make("a", { href: `${root}latents/${number}.html` }, nameOf(number));
-      hits.push(make("li", { class: "plain-hit" }, make("div", {}, link, " ", make("span", { class: "quiet" }, `latent ${number}`))));
+      const besides = nameOf(number).startsWith(`latent ${number}`) ? "" : `latent ${number}`;
+      hits.push(make("li", { class: "plain-hit" }, make("div", {}, link, " ", make("span", { class: "quiet" }, besides))));
     }
     for (const i of found.traits) {
       const [page, species, rights, hasPicture] = data.images[data.traits[i]];
@@ -167,7 +168,10 @@ window.atlas = { species: {}, suggested: {} };
     }
     const counted = (n, one, more) => `${n} ${n === 1 ? one : more}`;
     const numbers = [counted(found.taxa.length, "species", "species"), counted(found.latents.length, "latent", "latents")];
-    const said = `${numbers.join(", ")} and ${counted(found.n, "trait", "traits")}`;
+    /* No trait is found by its species alone, which does not mean that the species has none. */
+    const said = found.taxa.length && !found.n
+      ? `${numbers.join(" and ")}; traits are on the page of ${found.taxa.length === 1 ? "the" : "each"} species`
+      : `${numbers.join(", ")} and ${counted(found.n, "trait", "traits")}`;
     const shown = found.n > found.traits.length ? `, of which the first ${found.traits.length} are shown`
       : hits.length ? "" : ". Nothing has all of these words: try fewer, or a part of one.";
     results.replaceChildren(

@@ -40,6 +40,12 @@ def test_a_search_finds_taxa_latents_and_sentences_and_goes_away_again(page, add
     assert not page.locator("#main").is_visible()
     page.fill("#query", "aus bus")
     assert page.locator("#results a.binomial").first.inner_text() == "Aus bus"
+    page.fill("#query", "aus")
+    page.locator("#results").get_by_text("species and 0 latents; traits are on the page of each species").wait_for()
+    assert page.locator("#results li").first.inner_text().count("Aus") == 1, "a genus stands in the name already"
+    page.fill("#query", "latent 1")
+    page.locator("#results").get_by_text("0 species, 1 latent").wait_for()
+    assert page.locator("#results li").first.inner_text().count("latent 1") == 1
     page.fill("#query", "abdomen")
     assert "latent 2" in page.locator("#results").inner_text()
     page.keyboard.press("Escape")
