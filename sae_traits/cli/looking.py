@@ -200,6 +200,8 @@ def review(arguments: argparse.Namespace) -> int:
         raise ConfigError("review import needs the files of raters, and review sheet takes none")
     if arguments.half_width is not None and not arguments.half_width > 0:
         raise ConfigError(f"--half-width is more than 0, not {arguments.half_width}")
+    if arguments.n is not None and arguments.n < 1:
+        raise ConfigError(f"--n is 1 or more, not {arguments.n}")
     if (arguments.sample_seed or 0) < 0:
         raise ConfigError(f"--sample-seed is 0 or more, not {arguments.sample_seed}")
     from sae_traits.steps.review import import_reviews, make_review_sheet

@@ -44,6 +44,8 @@ def make_review_sheet(context: Context, others: Sequence[Context], *, n_traits: 
     traits: dict[str, DescribedTraits] = {}
     for other in others:
         name = other.folder.path.resolve().name
+        if other.folder.path.resolve() == context.folder.path.resolve():
+            raise ConfigError(f"--beside names another run than the reviewed one, not {other.folder.path} again")
         if name in (*traits, TRAIT, *CONTROLS):
             raise ConfigError(
                 f"the items of {other.folder.path} would be called {name!r}, as others are; give its folder another "

@@ -328,12 +328,15 @@ def test_sheets_are_numbered_on_and_compare_with_runs_that_can_be_told_apart(run
         beside = [word for other in others for word in ("--beside", str(other))]
         assert main(["review", "sheet", str(run), "--n", "4", *beside]) == 2
         assert "give its folder another name" in capsys.readouterr().err
+    assert main(["review", "sheet", str(run), "--n", "4", "--beside", str(run)]) == 2
+    assert "--beside names another run" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(
     "words",
     [
         ["review", "sheet", "RUN", "--sample-seed", "-1"],
+        ["review", "sheet", "RUN", "--n", "0"],
         ["latents", "RUN", "--strongest", "0"],
         ["latents", "RUN", "--strongest", "-1"],
     ],
