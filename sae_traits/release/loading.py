@@ -21,6 +21,7 @@ from PIL import Image
 from sae_traits.errors import ReleaseError, one_line
 from sae_traits.release.cards import CARD
 from sae_traits.release.tables import ConfigName, Row
+from sae_traits.rendering import listed
 
 
 @overload
@@ -137,7 +138,11 @@ def data_files(folder: Path, config: ConfigName, *, missing_ok: bool = False) ->
             }
     if missing_ok:
         return {}
-    raise ReleaseError(f"{folder} has no config `{config}`; name RUN, RUN/dataset or a dataset on the Hub")
+    configs = [str(entry["config_name"]) for entry in card.get("configs", []) if entry.get("config_name")]
+    if config in configs or not configs:  # whose card is none of ours
+        raise ReleaseError(f"{folder} has no config `{config}`; name RUN, RUN/dataset or a dataset on the Hub")
+    made_by = "; `sae-traits caption RUN` writes captions" if config == "captions" else ""
+    raise ReleaseError(f"{folder} has no config `{config}`; it has {listed(configs)}{made_by}")
 
 
 @dataclass(frozen=True)

@@ -84,7 +84,7 @@ def _upright_rgb(image: Any) -> Image.Image:
         try:
             return open_image(Path(image))
         except ImageError as error:
-            raise ImageError(f"{image} {error}") from error
+            raise ImageError(f"{image}: {error}") from error
     if not isinstance(image, Image.Image):
         raise ImageError(
             f"an extractor takes a file, a PIL image, a list of these or a prepared batch, not {type(image).__name__}"

@@ -10,9 +10,12 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
-from small_releases import odd_photographs, release, traits_of
+from small_releases import FACTS, LATENTS, odd_photographs, release, traits_of
 
+from sae_traits.config.release import ReleaseConfig
 from sae_traits.errors import ReleaseError
+from sae_traits.release.dataset import write_dataset
+from sae_traits.release.dataset_card import write_dataset_card
 from sae_traits.release.loading import load_traits
 
 LOAD = """
@@ -76,6 +79,19 @@ def test_a_run_is_loaded_by_its_folder_and_every_config_by_its_name(tmp_path: Pa
     assert len(images) == 5
     assert images[1]["image"].size == (80, 61)
     assert images["individual_id"] == images["image_id"], "each photograph is of an organism of its own"
+
+
+def test_a_config_that_a_dataset_lacks_is_named_beside_those_that_it_has(tmp_path: Path):
+    collection = odd_photographs(tmp_path / "collection", lambda name: None)
+    folder, config = tmp_path / "dataset", ReleaseConfig(longest_side=256)
+    summary = write_dataset(
+        folder, collection, traits_of(collection, 1), LATENTS, sae=FACTS.sae, config=config, workers=1
+    )
+    write_dataset_card(folder, summary, FACTS)
+    with pytest.raises(
+        ReleaseError, match=r"has no config `captions`; it has default, .*`sae-traits caption RUN` writes"
+    ):
+        load_traits(folder, config="captions")
 
 
 def test_what_cannot_be_loaded_is_one_line(tmp_path: Path):
