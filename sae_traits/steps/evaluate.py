@@ -12,6 +12,7 @@ from sae_traits.evaluation.part_regions import Method, sample_of_species
 from sae_traits.evaluation.report import write_report
 from sae_traits.evaluation.results import SCHEMA_VERSION, run_tasks
 from sae_traits.evaluation.tasks import TASKS
+from sae_traits.evaluation.verdict import RULES
 from sae_traits.io import hash_of_file
 from sae_traits.logging import warn
 from sae_traits.runs.background import known_background
@@ -77,6 +78,7 @@ def evaluate(context: Context) -> None:
     common_names = zero_shot.common_names if zero_shot else None
     inputs = {
         "schema_version": SCHEMA_VERSION,
+        "verdicts": RULES,
         "masks": context.steps.fingerprint("collect"),
         "parts": hash_of_file(folder.parts) if part_evidence else part_note,
         "faithfulness": faithfulness.to_dict() if faithfulness else None,

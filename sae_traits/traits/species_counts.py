@@ -66,6 +66,8 @@ def count_firings(
     taxa: Sequence[Taxon | None],
     individuals: Sequence[str],
     n_latents: int,
+    *,
+    pending_cells: int = PENDING_CELLS,
 ) -> SpeciesCounts:
     """Add up the firings of every species.
 
@@ -73,13 +75,14 @@ def count_firings(
         parts: the firings of some of the images each, which come after those of the parts before it; images in which
             nothing fired may be left out.
         taxa: the taxon of each image; those without a taxon or a species are not counted (other splits).
+        pending_cells: cells of parts that wait before they are merged; for memory and speed, not the result.
     """
     names = sorted({taxon.species for taxon in taxa if taxon is not None and taxon.species is not None})
     index = {name: row for row, name in enumerate(names)}
     species = np.array([-1 if t is None or t.species is None else index[t.species] for t in taxa], dtype=np.intp)
     by_individual = IndividualFirings(individuals, species, n_latents)
     shape = (len(names), n_latents)
-    fired, patches = (_Sum(shape, np.dtype(dtype)) for dtype in (np.int32, np.int64))
+    fired, patches = (_Sum(shape, np.dtype(dtype), pending_cells) for dtype in (np.int32, np.int64))
     for images, counts in parts:
         patches.add(group_totals(counts, species[images], len(names)))
         fired.add(group_totals(*by_individual.add(images, counts), len(names)))
@@ -161,15 +164,16 @@ def group_totals(counts: csr_array, group: NDArray[np.intp], n_groups: int) -> c
 class _Sum:
     """A sum of many sparse arrays of one shape, merged some at a time."""
 
-    def __init__(self, shape: tuple[int, int], dtype: np.dtype) -> None:
+    def __init__(self, shape: tuple[int, int], dtype: np.dtype, pending_cells: int) -> None:
         self._merged = csr_array(shape, dtype=dtype)
+        self._pending_cells = pending_cells
         self._pending: list[coo_array] = []
         self._n_pending = 0
 
     def add(self, addend: csr_array) -> None:
         self._pending.append(addend.tocoo())
         self._n_pending += addend.nnz
-        if self._n_pending >= PENDING_CELLS:
+        if self._n_pending >= self._pending_cells:
             self._merge()
 
     def total(self) -> csr_array:

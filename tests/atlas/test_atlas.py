@@ -27,7 +27,6 @@ from sae_traits.atlas.page_names import PageNames
 from sae_traits.atlas.reading import read_atlas
 from sae_traits.errors import ReleaseError
 from sae_traits.evaluation.statistics import Interval
-from sae_traits.evaluation.verdict import RULES
 
 
 @pytest.fixture(scope="module")
@@ -369,13 +368,6 @@ def test_a_species_says_what_can_be_trusted_and_both_pages_say_how_often_in_the_
     assert all(often in text for often in shown)
     cards = [card.text for card in pages[site / "index.html"].all("li") if "card" in card.classes]
     assert sum("0 of 2 latents to trust" in card for card in cards) == 2, "of four individuals little is known"
-
-
-def test_what_a_verdict_means_is_said_to_its_end(dataset, tmp_path, monkeypatch):
-    """Texts of data are shortened, ours are not."""
-    monkeypatch.setitem(RULES, "look first", "word " * 200 + "end")
-    build_atlas(dataset, tmp_path / "atlas")
-    assert RULES["look first"] in page(tmp_path / "atlas" / "index.html").text
 
 
 def test_regions_beside_the_organism_by_the_evaluation_of_the_run_are_not_to_be_used(dataset, tmp_path):

@@ -1,5 +1,6 @@
 """The report and the atlas of one run say the same of the latents of each species."""
 
+import html
 from dataclasses import replace
 from itertools import groupby
 
@@ -10,11 +11,13 @@ from release.small_releases import FACTS, many_images
 from scipy.sparse import csr_array
 from traits.made_traits import described, trait_of
 
+from sae_traits.atlas.building import build_atlas
 from sae_traits.atlas.quality import quality_of
 from sae_traits.atlas.reading import read_atlas
 from sae_traits.config.release import ReleaseConfig
 from sae_traits.evaluation.statistics import Interval
 from sae_traits.evaluation.tasks.species_traits import SpeciesTraits
+from sae_traits.evaluation.verdict import RULES
 from sae_traits.release.dataset import write_dataset
 from sae_traits.release.dataset_card import write_dataset_card
 from sae_traits.schema import ChosenLatent, Contrast
@@ -138,6 +141,7 @@ def test_a_latent_whose_regions_show_background_is_not_to_be_used_though_it_seld
     beside = read_atlas(tmp_path / "dataset", tmp_path / "again", workers=1, on_organism={"Aus s0": {"4": 0.4}})
     assert [one.verdict.word for one in beside.latents[4].of_species] == ["do not use"]
     counted = {word: n for word, n, _ in quality_of(atlas, None).verdicts}
-    assert counted == {"trust": 1, "look first": 6, "do not use": 1}, (
-        "latent 5 has no region: the report does not judge it"
-    )
+    assert counted == {"trust": 1, "look first": 6, "do not use": 1}, "latent 5 has no region, so it is not judged"
+    build_atlas(tmp_path / "dataset", tmp_path / "atlas", workers=1)
+    page = html.unescape((tmp_path / "atlas" / "index.html").read_text())
+    assert RULES["trust"] in page, "texts of data are shortened, ours are not"

@@ -44,15 +44,14 @@ def test_the_sums_are_those_of_a_dense_array_however_the_codes_are_cut(data):
         np.testing.assert_allclose(counts.mean_share(), shares)
 
 
-def test_a_sum_merged_many_times_is_the_same(monkeypatch):
+def test_a_sum_merged_many_times_is_the_same():
     rng = np.random.default_rng(0)
     dense = (rng.integers(1, 9, (40, 6)) * (rng.random((40, 6)) < 0.5)).astype(np.int32)
     taxa = [taxon(f"s{row % 7}") for row in range(40)]
     parts = split_into_parts(dense, range(1, 40))
     individuals = [str(row) for row in range(40)]
     at_once = count_firings(parts, taxa, individuals, 6)
-    monkeypatch.setattr("sae_traits.traits.species_counts.PENDING_CELLS", 10)
-    often = count_firings(parts, taxa, individuals, 6)
+    often = count_firings(parts, taxa, individuals, 6, pending_cells=10)
     np.testing.assert_array_equal(often.fired.toarray(), at_once.fired.toarray())
     np.testing.assert_array_equal(often.patches.toarray(), at_once.patches.toarray())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 from sae_traits.evaluation.evidence import Evidence
@@ -142,11 +141,6 @@ class SpeciesTraitsResult:
         return dict(grouped)
 
 
-def said_against(reasons: Mapping[str, int]) -> str:
-    """The most frequent of what speaks against latents, in words."""
-    return ", ".join(f"{reason} ({n:,})" for reason, n in list(reasons.items())[:MAX_REASONS])
-
-
 class SpeciesTraits:
     """Lists what tells each species from its closest relatives."""
 
@@ -228,7 +222,8 @@ class SpeciesTraits:
         counts = ", ".join(f"{n} {word}" for word, n in result.verdicts.items())
         lines = [f"verdicts  {counts}, of the latents of {result.n_species} species"]
         if result.reasons:
-            lines.append(f"          against the others: {said_against(result.reasons)}")
+            reasons = [f"{reason} ({n:,})" for reason, n in result.reasons.items()]
+            lines.append(f"          against the others: {', '.join(reasons[:MAX_REASONS])}")
         if n := len(result.without_trusted):
             lines.append(f"          {n} species without one to trust")
         if n := len(result.without_trait):
