@@ -111,7 +111,7 @@ class Run:
 
 def untold(one: DescribedLatent) -> bool:
     """Whether it would be trusted if a word told it apart."""
-    return one.verdict.reasons == ("no word tells it apart",)
+    return one.verdict.reasons == ("no word says how it differs",)
 
 
 def shares(values: Sequence[bool]) -> str:

@@ -81,7 +81,7 @@ def judge(contrast: Contrast | None, observed: Observed) -> Verdict:
         "less than twice as often": not is_distinct,
         "not so in held-out individuals": not is_found_again,
         "regions in few individuals": observed.n_individuals is not None and observed.n_individuals < MIN_INDIVIDUALS,
-        "no word tells it apart": not observed.is_told,
+        "no word says how it differs": not observed.is_told,
     }
     reasons = tuple(reason for reason, holds in against.items() if holds)
     if is_background or is_beside or not (contrast.significant or is_distinct):

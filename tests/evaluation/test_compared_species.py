@@ -81,7 +81,7 @@ def test_what_no_word_tells_apart_is_not_trusted():
     collection = collection_of([species for species in BOTH for _ in range(5)])
     traits = [trait_of(row, row // 5, described(colour="red")) for row in range(10)]
     result = compare_species(collection, traits, latents_of(collection, traits), firing(), BOTH, {})
-    assert "no word tells it apart" in result.telling[0][0].verdict.reasons
+    assert "no word says how it differs" in result.telling[0][0].verdict.reasons
 
 
 def test_what_is_said_more_often_of_one_at_whichever_region_is_said_of_both():

@@ -41,8 +41,8 @@ def test_a_trait_is_trusted_only_where_all_of_its_contrast_holds(changes, expect
         ({"on_organism": 0.49}, "do not use: beside the organism"),
         ({"n_individuals": 4}, "look first: regions in few individuals"),
         ({"n_individuals": None}, "trust"),
-        ({"is_told": False}, "look first: no word tells it apart"),
-        ({"is_told": False, "background": 0.51}, "do not use: likely background, no word tells it apart"),
+        ({"is_told": False}, "look first: no word says how it differs"),
+        ({"is_told": False, "background": 0.51}, "do not use: likely background, no word says how it differs"),
     ],
 )
 def test_regions_must_lie_on_organisms_in_some_individuals_and_be_told_in_a_word(changes, expected):

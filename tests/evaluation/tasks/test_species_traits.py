@@ -73,8 +73,8 @@ def test_a_latent_whose_regions_show_background_is_not_to_be_used_and_comes_last
     traits += [on_background(row, 7, 0.25) for row in range(5)]
     rows = rows_of(collection, traits, latents=latents_of(collection, traits))
     assert [row[-1] for row in rows] == [
-        "look first: no word tells it apart (background 0.25)",
-        "do not use: likely background, no word tells it apart (background 0.60)",
+        "look first: no word says how it differs (background 0.25)",
+        "do not use: likely background, no word says how it differs (background 0.60)",
     ]
 
 
@@ -89,8 +89,8 @@ def test_a_latent_whose_regions_lie_beside_the_organism_by_boxes_is_not_to_be_us
     ]
     boxed = dataclasses.replace(collection, images=tuple(images))
     assert [(row[1].partition(",")[0], row[-1]) for row in rows_of(boxed, traits)] == [
-        ("latent 7", "look first: no word tells it apart (background 0.10)"),
-        ("latent 3", "do not use: beside the organism, no word tells it apart (background 0.10)"),
+        ("latent 7", "look first: no word says how it differs (background 0.10)"),
+        ("latent 3", "do not use: beside the organism, no word says how it differs (background 0.10)"),
     ]
 
 
@@ -139,11 +139,11 @@ def test_relatives_are_named_where_they_are_few_and_held_out_individuals_are_tho
     ((_, _, shares, found, verdict),) = rows_of(collection, traits, firing=lambda: shares_of(n_species))
     assert shares == f"in 90 % of Aus s0 (9 of 10 individuals), 10 % of {reference}"
     assert found == f"in 100 % (10 of 10) of the species, 0 % (0 of {10 * (n_species - 1)}) of its relatives"
-    assert verdict == "look first: no word tells it apart (background 0.10)"
+    assert verdict == "look first: no word says how it differs (background 0.10)"
     ((*_, verdict),) = rows_of(
         of_split(collection_of(["Aus s1"] * 5), *splits), traits, firing=lambda: shares_of(n_species)
     )
-    assert verdict == "look first: not so in held-out individuals, no word tells it apart (background 0.10)"
+    assert verdict == "look first: not so in held-out individuals, no word says how it differs (background 0.10)"
 
 
 def test_what_says_something_new_comes_before_what_says_the_same_again():
@@ -341,10 +341,10 @@ def test_a_repetition_of_what_can_be_trusted_comes_after_what_says_something_new
     assert [(row[1].partition(",")[0], row[-1].partition(" (")[0]) for row in rows] == [
         ("latent 1", "trust"),
         ("latent 4", "look first: not significant"),
-        ("latent 3", "look first: no word tells it apart"),
+        ("latent 3", "look first: no word says how it differs"),
     ]
     rows = rows_of(collection, [one for one in traits if one.candidate.latent < 3], firing=lambda: shares_of(2))
-    assert [row[-1].partition(" (")[0] for row in rows] == ["look first: no word tells it apart"] * 2
+    assert [row[-1].partition(" (")[0] for row in rows] == ["look first: no word says how it differs"] * 2
 
 
 def test_what_was_seen_in_few_individuals_is_not_trusted_and_comes_after_what_has_the_same_verdict():
@@ -360,7 +360,7 @@ def test_what_was_seen_in_few_individuals_is_not_trusted_and_comes_after_what_ha
     assert [(row[1].partition(",")[0], row[-1].partition(" (")[0]) for row in rows] == [
         ("latent 2", "trust"),
         ("latent 4", "look first: in less than half"),
-        ("latent 1", "look first: regions in few individuals, no word tells it apart"),
+        ("latent 1", "look first: regions in few individuals, no word says how it differs"),
     ]
 
 
